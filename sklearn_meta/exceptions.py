@@ -1,0 +1,61 @@
+"""Errors and warnings that a user of the package may want to catch or filter."""
+
+from sklearn.exceptions import NotFittedError
+
+__all__ = [
+    "DeviceWarning",
+    "DivergenceWarning",
+    "FewTasksWarning",
+    "NotAdaptedError",
+]
+
+
+class NotAdaptedError(NotFittedError):
+    """Raised when a model that was fitted on tasks predicts before ``adapt``.
+
+    It is a :class:`sklearn.exceptions.NotFittedError`, so that code which handles
+    unfitted estimators handles unadapted ones too.
+
+    Examples
+    --------
+    >>> from sklearn.exceptions import NotFittedError
+    >>> from sklearn_meta.exceptions import NotAdaptedError
+    >>> issubclass(NotAdaptedError, NotFittedError)
+    True
+    """
+
+
+class DivergenceWarning(UserWarning):
+    """The inner or the outer loop left the finite numbers or made things worse.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_meta.exceptions import DivergenceWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DivergenceWarning)
+    """
+
+
+class DeviceWarning(UserWarning):
+    """The device that was asked for is not there and another one is used.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_meta.exceptions import DeviceWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", DeviceWarning)
+    """
+
+
+class FewTasksWarning(UserWarning):
+    """There are too few tasks, or classes, to learn from reliably.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_meta.exceptions import FewTasksWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", FewTasksWarning)
+    """
