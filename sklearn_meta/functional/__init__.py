@@ -1,0 +1,73 @@
+"""Pure functions on tensors, tasks first: the mathematics of the learners.
+
+Nothing here keeps state, draws randomness or knows scikit-learn; device and dtype
+follow the inputs.
+"""
+
+from sklearn_meta.functional.attention import attend, masked_mean_pool
+from sklearn_meta.functional.inner_loop import inner_loop, stack_parameters
+from sklearn_meta.functional.likelihoods import (
+    STD_FLOOR,
+    Gaussian,
+    bounded_std,
+    categorical_nll,
+    gaussian_nll,
+    mask_absent,
+    masked_task_mean,
+    mean_per_task,
+    squared_error,
+    squared_error_with_noise,
+    unbounded_std,
+)
+from sklearn_meta.functional.networks import (
+    ACTIVATIONS,
+    apply_rows,
+    build_mlp,
+    check_row_independent,
+    output_size,
+    stackable_layers,
+    stacked_forward,
+    vmap_forward,
+    zero_padding,
+)
+from sklearn_meta.functional.prototypes import (
+    class_counts,
+    class_means,
+    cosine_similarity,
+    covariance_factors,
+    mahalanobis,
+    squared_euclidean,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "STD_FLOOR",
+    "Gaussian",
+    "apply_rows",
+    "attend",
+    "bounded_std",
+    "build_mlp",
+    "categorical_nll",
+    "check_row_independent",
+    "class_counts",
+    "class_means",
+    "cosine_similarity",
+    "covariance_factors",
+    "gaussian_nll",
+    "inner_loop",
+    "mahalanobis",
+    "mask_absent",
+    "masked_mean_pool",
+    "masked_task_mean",
+    "mean_per_task",
+    "output_size",
+    "squared_error",
+    "squared_error_with_noise",
+    "squared_euclidean",
+    "stack_parameters",
+    "stackable_layers",
+    "stacked_forward",
+    "unbounded_std",
+    "vmap_forward",
+    "zero_padding",
+]

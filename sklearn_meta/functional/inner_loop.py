@@ -1,0 +1,209 @@
+"""Gradient descent inside every task at once, differentiable from outside.
+
+All tasks share one forward pass: each parameter is stacked to
+(n_tasks, *its shape), so the gradient of the SUM of the tasks' losses holds every
+task's own gradient, and one call of autograd serves them all.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_meta.functional.likelihoods import mean_per_task
+
+Parameters = dict[str, Tensor]
+Rates = float | Mapping[str, Tensor]
+
+
+class _Best(NamedTuple):
+    """Where each task started, and the best iterate that it has seen."""
+
+    first_loss: Tensor
+    loss: Tensor
+    params: Parameters
+
+
+def stack_parameters(params: Mapping[str, Tensor], n_tasks: int) -> Parameters:
+    """One copy of every parameter for each task, without using memory.
+
+    Parameters
+    ----------
+    params : mapping of str to Tensor of any shape
+        Meta-parameters.
+    n_tasks : int
+        Number of tasks.
+
+    Returns
+    -------
+    dict of str to Tensor of shape (n_tasks, *shape)
+        Views through which gradients reach `params`. Never write into them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import stack_parameters
+    >>> stack_parameters({"weight": torch.ones(2, 3)}, n_tasks=4)["weight"].shape
+    torch.Size([4, 2, 3])
+    """
+    return {name: p.expand(n_tasks, *p.shape) for name, p in params.items()}
+
+
+def inner_loop(
+    forward: Callable[[Parameters, Tensor], Tensor],
+    params: Mapping[str, Tensor],
+    X: Tensor,
+    Y: Tensor,
+    mask: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    lr: Rates,
+    n_steps: int,
+    *,
+    second_order: bool = True,
+    adapted: Collection[str] | None = None,
+    clip: float | None = None,
+    guard: bool = False,
+) -> tuple[Parameters, Tensor]:
+    """Parameters of every task after some steps of gradient descent on its support.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(params, X)`` gives predictions, tasks first. It must not mix tasks.
+    params : mapping of str to Tensor of shape (n_tasks, *shape)
+        Where to start, as of :func:`stack_parameters`.
+    X : Tensor of shape (n_tasks, n_support, n_features)
+        Support rows.
+    Y : Tensor of shape (n_tasks, n_support, n_outputs)
+        Their targets, or one-hot classes.
+    mask : Tensor of shape (n_tasks, n_support), bool
+        True for a real row.
+    loss : callable
+        ``loss(prediction, Y)`` of shape (n_tasks, n_support), one value a row.
+    lr : float or mapping of str to Tensor
+        Inner learning rate; or one tensor per adapted parameter, broadcastable to it
+        (Meta-SGD).
+    n_steps : int
+        Number of steps, >= 0. With 0 nothing changes.
+    second_order : bool, default=True
+        Whether the outer gradient goes through the inner gradient. If not, the inner
+        gradient is a constant, but the result still depends on `params`.
+    adapted : collection of str, default=None
+        Names of the parameters that move; None for all of `params`.
+    clip : float, default=None
+        Bound of every element of the inner gradient, > 0; None for no bound.
+    guard : bool, default=False
+        Whether a diverged task gets its best iterate back. Costs one forward pass.
+
+    Returns
+    -------
+    params : dict of str to Tensor of shape (n_tasks, *shape)
+        Adapted parameters; those not adapted are passed on.
+    diverged : Tensor of shape (n_tasks,), bool
+        True for a task whose support loss, or a parameter, ended non-finite, or whose
+        support loss ended above where it started. All False without `guard`.
+
+    Notes
+    -----
+    First order detaches the inner gradient and never the parameters, whose derivative
+    is then the identity; detaching the parameters would leave nothing to train.
+
+    References
+    ----------
+    C. Finn, P. Abbeel, S. Levine, "Model-Agnostic Meta-Learning for Fast Adaptation
+    of Deep Networks", ICML 2017, equation 1.
+    Z. Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning",
+    arXiv:1707.09835, equation 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import inner_loop, squared_error, stack_parameters
+    >>> params = stack_parameters({"level": torch.zeros(1)}, n_tasks=2)
+    >>> X, Y = torch.zeros(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
+    >>> mask = torch.ones(2, 1, dtype=torch.bool)
+    >>> def forward(params, X):
+    ...     return params["level"]
+    >>> adapted, diverged = inner_loop(
+    ...     forward, params, X, Y, mask, squared_error, lr=0.5, n_steps=1
+    ... )
+    >>> adapted["level"].detach().squeeze()
+    tensor([1., 3.])
+    """
+    names = tuple(params if adapted is None else adapted)
+    current = {name: p for name, p in params.items()}
+    current.update({name: _requiring_grad(current[name]) for name in names})
+
+    def task_losses(at: Parameters) -> Tensor:
+        return mean_per_task(loss(forward(at, X), Y), mask)
+
+    best: _Best | None = None
+    for _ in range(n_steps):
+        losses = task_losses(current)
+        if guard:
+            best = _keep_best(best, losses.detach(), current)
+        gradients = torch.autograd.grad(
+            losses.sum(),
+            [current[name] for name in names],
+            create_graph=second_order,
+            materialize_grads=True,
+        )
+        moved = dict(zip(names, gradients, strict=True))
+        current = {**current, **_descend(current, moved, lr, clip)}
+    if best is None:
+        return current, mask.new_zeros(len(mask))
+    with torch.no_grad():
+        last_losses = task_losses(current)
+    return _restore_diverged(best, last_losses, current)
+
+
+def _requiring_grad(value: Tensor) -> Tensor:
+    """The tensor itself if autograd tracks it, else a new leaf on the same memory."""
+    return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def _descend(
+    params: Parameters, gradients: Parameters, lr: Rates, clip: float | None
+) -> Parameters:
+    """One step down for the parameters that have a gradient."""
+    moved = {}
+    for name, gradient in gradients.items():
+        if clip is not None:
+            gradient = gradient.clamp(-clip, clip)
+        if isinstance(lr, Mapping):
+            moved[name] = params[name] - lr[name] * gradient
+        else:
+            moved[name] = torch.sub(params[name], gradient, alpha=lr)
+    return moved
+
+
+def _keep_best(best: _Best | None, losses: Tensor, params: Parameters) -> _Best:
+    """The best iterate of every task so far; losses (n_tasks,)."""
+    if best is None:
+        return _Best(losses, losses, params)
+    better = losses < best.loss
+    kept = _where_task(better, params, best.params)
+    return _Best(best.first_loss, torch.where(better, losses, best.loss), kept)
+
+
+def _restore_diverged(
+    best: _Best, losses: Tensor, params: Parameters
+) -> tuple[Parameters, Tensor]:
+    """Final parameters with diverged tasks put back; losses (n_tasks,)."""
+    # Rounding at a converged support set is not divergence.
+    tolerance = torch.finfo(losses.dtype).eps ** 0.5
+    limit = best.first_loss + tolerance * best.first_loss.abs()
+    # Not (losses > limit): a comparison with NaN must count as diverged.
+    diverged = ~(losses <= limit)
+    for value in params.values():
+        diverged = diverged | ~value.isfinite().flatten(1).all(1)
+    return _where_task(diverged, best.params, params), diverged
+
+
+def _where_task(choose: Tensor, first: Parameters, second: Parameters) -> Parameters:
+    """Per task, the first parameters where `choose` (n_tasks,), else the second."""
+    return {
+        name: torch.where(choose.view(-1, *[1] * (p.ndim - 1)), p, second[name])
+        for name, p in first.items()
+    }

@@ -1,0 +1,11 @@
+"""Learners: torch modules that adapt to support rows and predict query rows.
+
+All share one contract, tasks first: ``adapt(X_support, Y_support, support_mask)``
+gives a state, ``query(state, X_query)`` the prediction, ``forward`` both.
+"""
+
+from sklearn_meta.learners.gradient import GradientLearner
+from sklearn_meta.learners.metric import PrototypeLearner
+from sklearn_meta.learners.process import ProcessLearner
+
+__all__ = ["GradientLearner", "ProcessLearner", "PrototypeLearner"]

@@ -1,0 +1,290 @@
+"""Networks that read a support set and answer queries: parts of `ProcessLearner`.
+
+All share one contract, on sets first: ``read(rows, values, mask) -> state`` once per
+support set, then ``answer(state, rows) -> outputs`` for queries, none of which sees
+another. Shapes: rows (n_sets, n, n_inputs), values (n_sets, n, n_values).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.functional import attend, build_mlp, masked_mean_pool
+
+State = dict[str, Tensor]
+
+
+class SplitDecoder(nn.Module):
+    """A perceptron of a row and its set's representation, without joining the two.
+
+    The first layer is split in two: the set's part is computed once per set and added
+    to every row, where a concatenation would repeat it for every query.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Width of a row.
+    n_context : int
+        Width of the set's representation.
+    hidden_size : int
+        Width of each hidden layer.
+    n_layers : int
+        Number of hidden layers, >= 1.
+    n_outputs : int
+        Width of the output, which starts at zero.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_context: int,
+        hidden_size: int,
+        n_layers: int,
+        n_outputs: int,
+    ):
+        super().__init__()
+        self.of_row = nn.Linear(n_inputs, hidden_size)
+        self.of_set = nn.Linear(n_context, hidden_size, bias=False)
+        hidden = (hidden_size,) * (n_layers - 1)
+        self.rest = nn.Sequential(
+            nn.GELU(), build_mlp(hidden_size, hidden, n_outputs, "gelu")
+        )
+        zero_last_layer(self.rest)
+
+    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
+        """Outputs (n_sets, n, n_outputs); context (n_sets, n_context)."""
+        outputs: Tensor = self.rest(self.of_row(rows) + self.of_set(context)[:, None])
+        return outputs
+
+
+class PooledReader(nn.Module):
+    """Conditional neural process: the support is the mean of its embedded rows.
+
+    Parameters
+    ----------
+    n_inputs, n_values, n_outputs : int
+        Widths of a row, of what is known of a support row, and of the output.
+    hidden_size : int
+        Width of each hidden layer.
+    n_layers : int
+        Number of hidden layers of the encoder and of the decoder.
+    n_heads : int
+        Ignored here.
+
+    References
+    ----------
+    M. Garnelo et al., "Conditional Neural Processes", ICML 2018, section 2.2.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_values: int,
+        n_outputs: int,
+        hidden_size: int,
+        n_layers: int,
+        n_heads: int,
+    ):
+        del n_heads  # part of the readers' common signature
+        super().__init__()
+        hidden = (hidden_size,) * n_layers
+        self.encoder = build_mlp(n_inputs + n_values, hidden, hidden_size, "gelu")
+        self.decoder = SplitDecoder(
+            n_inputs, hidden_size + 1, hidden_size, n_layers, n_outputs
+        )
+
+    def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
+        """Pool the support rows; a mean loses their number, so it is kept beside."""
+        pooled = masked_mean_pool(self.encoder(torch.cat([rows, values], -1)), mask)
+        return {"context": torch.cat([pooled, log_counts(mask, pooled)], -1)}
+
+    def answer(self, state: State, rows: Tensor) -> Tensor:
+        """Outputs (n_sets, n, n_outputs) of query rows."""
+        outputs: Tensor = self.decoder(rows, state["context"])
+        return outputs
+
+
+class AttentiveReader(nn.Module):
+    """Attentive neural process, deterministic path: queries weigh the support rows.
+
+    Parameters
+    ----------
+    n_inputs, n_values, n_outputs : int
+        Widths of a row, of what is known of a support row, and of the output.
+    hidden_size : int
+        Width of each hidden layer; a multiple of `n_heads`.
+    n_layers : int
+        Number of hidden layers of the encoders and of the decoder.
+    n_heads : int
+        Number of attention heads.
+
+    References
+    ----------
+    H. Kim et al., "Attentive Neural Processes", ICLR 2019, section 3.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_values: int,
+        n_outputs: int,
+        hidden_size: int,
+        n_layers: int,
+        n_heads: int,
+    ):
+        super().__init__()
+        hidden = (hidden_size,) * n_layers
+        self.n_heads = n_heads
+        self.encoder = build_mlp(n_inputs + n_values, hidden, hidden_size, "gelu")
+        # Keys and queries by one network, so that like rows attend to each other.
+        self.locator = build_mlp(n_inputs, hidden, hidden_size, "gelu")
+        self.decoder = SplitDecoder(
+            n_inputs + hidden_size, hidden_size + 1, hidden_size, n_layers, n_outputs
+        )
+
+    def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
+        """Embed the support rows for attention, and pool them as well."""
+        embedded = self.encoder(torch.cat([rows, values], -1))
+        pooled = masked_mean_pool(embedded, mask)
+        return {
+            "keys": self.locator(rows),
+            "values": embedded,
+            "mask": mask,
+            "context": torch.cat([pooled, log_counts(mask, pooled)], -1),
+        }
+
+    def answer(self, state: State, rows: Tensor) -> Tensor:
+        """Outputs (n_sets, n, n_outputs) of query rows."""
+        found = attend(
+            self.locator(rows),
+            state["keys"],
+            state["values"],
+            state["mask"],
+            self.n_heads,
+        )
+        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
+        return outputs
+
+
+class TransformerReader(nn.Module):
+    """Transformer neural process: support rows attend to each other, queries to them.
+
+    Parameters
+    ----------
+    n_inputs, n_values, n_outputs : int
+        Widths of a row, of what is known of a support row, and of the output.
+    hidden_size : int
+        Width of a token; a multiple of `n_heads`.
+    n_layers : int
+        Number of attention blocks.
+    n_heads : int
+        Number of attention heads.
+
+    Notes
+    -----
+    TNP-D gives query tokens y = 0, which a support row may have too; here only support
+    tokens get a value embedding, whose bias tells the two apart. Every token also
+    gets the log of the support size, which attention cannot count.
+
+    References
+    ----------
+    T. Nguyen, A. Grover, "Transformer Neural Processes: Uncertainty-Aware Meta
+    Learning Via Sequence Modeling", ICML 2022, section 3.2 (TNP-D).
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_values: int,
+        n_outputs: int,
+        hidden_size: int,
+        n_layers: int,
+        n_heads: int,
+    ):
+        super().__init__()
+        self.embed_row = build_mlp(n_inputs, (hidden_size,), hidden_size, "gelu")
+        self.embed_value = nn.Linear(n_values, hidden_size)
+        self.embed_count = nn.Linear(1, hidden_size, bias=False)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(hidden_size, n_heads) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_size)
+        self.decoder = build_mlp(hidden_size, (hidden_size,), n_outputs, "gelu")
+        zero_last_layer(self.decoder)
+
+    def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
+        """Run the support through the blocks; keep each block's keys and values."""
+        count = self.embed_count(log_counts(mask, rows))
+        tokens = self.embed_row(rows) + self.embed_value(values) + count[:, None]
+        state = {"mask": mask, "count": count}
+        for i, block in enumerate(self.blocks):
+            keys, contents = block.project(tokens)
+            tokens = block(tokens, keys, contents, mask)
+            state |= {f"keys_{i}": keys, f"values_{i}": contents}
+        return state
+
+    def answer(self, state: State, rows: Tensor) -> Tensor:
+        """Outputs (n_sets, n, n_outputs) of query rows."""
+        tokens = self.embed_row(rows) + state["count"][:, None]
+        for i, block in enumerate(self.blocks):
+            keys, contents = state[f"keys_{i}"], state[f"values_{i}"]
+            tokens = block(tokens, keys, contents, state["mask"])
+        outputs: Tensor = self.decoder(self.norm(tokens))
+        return outputs
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm attention to a support set, then a pre-norm perceptron.
+
+    Parameters
+    ----------
+    hidden_size : int
+        Width of a token; a multiple of `n_heads`.
+    n_heads : int
+        Number of attention heads.
+    """
+
+    def __init__(self, hidden_size: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm = nn.LayerNorm(hidden_size)
+        self.to_query = nn.Linear(hidden_size, hidden_size)
+        self.to_support = nn.Linear(hidden_size, 2 * hidden_size)
+        self.merge = nn.Linear(hidden_size, hidden_size)
+        self.perceptron = nn.Sequential(
+            nn.LayerNorm(hidden_size),
+            build_mlp(hidden_size, (2 * hidden_size,), hidden_size, "gelu"),
+        )
+
+    def project(self, support: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (n_sets, n_support, hidden_size) of support tokens."""
+        keys, contents = self.to_support(self.norm(support)).chunk(2, dim=-1)
+        return keys, contents
+
+    def forward(
+        self, tokens: Tensor, keys: Tensor, contents: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Tokens (n_sets, n, hidden_size) after one look at the support."""
+        queries = self.to_query(self.norm(tokens))
+        found = attend(queries, keys, contents, mask, self.n_heads)
+        tokens = tokens + self.merge(found)
+        updated: Tensor = tokens + self.perceptron(tokens)
+        return updated
+
+
+READERS = {
+    "cnp": PooledReader,
+    "attentive": AttentiveReader,
+    "transformer": TransformerReader,
+}
+
+
+def log_counts(mask: Tensor, like: Tensor) -> Tensor:
+    """log(1 + number of support rows), of shape (n_sets, 1)."""
+    return torch.log1p(mask.sum(1, keepdim=True).to(like))
+
+
+def zero_last_layer(network: nn.Module) -> None:
+    """Make a network start at output zero, so that training starts at the prior."""
+    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)

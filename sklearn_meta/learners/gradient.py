@@ -1,0 +1,361 @@
+"""Learners that adapt by steps of gradient descent on the support rows."""
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.functional import (
+    STD_FLOOR,
+    Gaussian,
+    apply_rows,
+    bounded_std,
+    categorical_nll,
+    check_row_independent,
+    class_counts,
+    class_means,
+    inner_loop,
+    mask_absent,
+    squared_error,
+    stack_parameters,
+    stackable_layers,
+    stacked_forward,
+    unbounded_std,
+    vmap_forward,
+    zero_padding,
+)
+
+_NETWORK = "network."
+_OPTIONS = {
+    "head": ("linear", "prototypes"),
+    "adapted": ("all", "head"),
+    "likelihood": ("gaussian", "categorical"),
+}
+
+
+class GradientLearner(nn.Module):
+    """MAML and its relatives, for all tasks at once.
+
+    Every task starts at the same learned parameters and takes a few steps of gradient
+    descent on the loss of its own support rows; the outer loop learns a start from
+    which these steps lead to good predictions.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps rows (n, n_features) to (n, n_outputs); the embedding when
+        ``head="prototypes"``. It is used as it is, not copied.
+    head : {"linear", "prototypes"}, default="linear"
+        "linear": the network's outputs are the prediction, so classes have one
+        meaning in every task. "prototypes": a linear head that starts each task at
+        its support prototypes (ProtoMAML), for any number of classes.
+    inner_lr : float, default=0.05
+        Learning rate of the inner loop, > 0.
+    inner_steps : int, default=5
+        Steps of the inner loop in training, >= 0.
+    second_order : bool, default=True
+        Whether the outer gradient goes through the inner gradients. False is
+        first-order MAML.
+    adapted : {"all", "head"}, default="all"
+        Which parameters the inner loop moves. "head" is ANIL.
+    learn_inner_lr : bool, default=False
+        Whether each parameter learns its own inner rate (Meta-SGD).
+    likelihood : {"gaussian", "categorical"}, default="gaussian"
+        What the prediction is: a Gaussian for regression, logits for classes.
+    clip_inner_gradient : float, default=None
+        Bound of every element of an inner gradient, > 0; None for none.
+    std_floor : float, default=STD_FLOOR
+        Smallest predicted standard deviation, in units of the target.
+
+    Attributes
+    ----------
+    engine : {"stacked", "vmap"}
+        How the network runs on one set of parameters a task: batched products for a
+        plain `nn.Sequential`, `torch.func.vmap` for any other module.
+    adapt_steps : int
+        Steps that `adapt` takes in evaluation mode, at first `inner_steps`.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, a network mixes rows, or `head="prototypes"` is asked
+        of a Gaussian likelihood.
+
+    Notes
+    -----
+    In evaluation mode `adapt` is guarded: a task that diverges gets its best iterate
+    back and is marked in ``state["diverged"]``. For regression the inner loss is the
+    squared error and the spread a learned function of the support size; train with
+    `functional.squared_error_with_noise`. The ProtoMAML logits are divided by the
+    embedding's width and multiplied by a learned scale, since squared distances of a
+    wide embedding saturate the softmax; the paper has no scale.
+
+    References
+    ----------
+    C. Finn, P. Abbeel, S. Levine, "Model-Agnostic Meta-Learning for Fast Adaptation
+    of Deep Networks", ICML 2017, algorithms 1 and 2.
+    A. Raghu et al., "Rapid Learning or Feature Reuse? Towards Understanding the
+    Effectiveness of MAML", ICLR 2020 (ANIL).
+    Z. Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning",
+    arXiv:1707.09835, algorithm 1.
+    E. Triantafillou et al., "Meta-Dataset: A Dataset of Datasets for Learning to
+    Learn from Few Examples", ICLR 2020, section 3 (ProtoMAML).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import build_mlp
+    >>> from sklearn_meta.learners import GradientLearner
+    >>> learner = GradientLearner(build_mlp(3, (8,), 1))
+    >>> X, Y = torch.zeros(2, 5, 3), torch.zeros(2, 5, 1)
+    >>> mask = torch.ones(2, 5, dtype=torch.bool)
+    >>> learner(X, Y, mask, torch.zeros(2, 7, 3)).mean.shape
+    torch.Size([2, 7])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        head: str = "linear",
+        inner_lr: float = 0.05,
+        inner_steps: int = 5,
+        second_order: bool = True,
+        adapted: str = "all",
+        learn_inner_lr: bool = False,
+        likelihood: str = "gaussian",
+        clip_inner_gradient: float | None = None,
+        std_floor: float = STD_FLOOR,
+    ):
+        _check_options(head=head, adapted=adapted, likelihood=likelihood)
+        check_row_independent(network)
+        super().__init__()
+        self.network = network
+        self.head = head
+        self.inner_lr = inner_lr
+        self.inner_steps = inner_steps
+        self.adapt_steps = inner_steps
+        self.second_order = second_order
+        self.adapted = adapted
+        self.learn_inner_lr = learn_inner_lr
+        self.likelihood = likelihood
+        self.clip_inner_gradient = clip_inner_gradient
+        self.std_floor = std_floor
+        self._add_head_parameters()
+        self._plan_layers()
+        self._add_rates()
+
+    def adapt(
+        self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Take every task's steps of gradient descent on its support rows.
+
+        Parameters
+        ----------
+        X_support : Tensor of shape (n_tasks, n_support, n_features)
+            Support rows.
+        Y_support : Tensor of shape (n_tasks, n_support, n_outputs)
+            One-hot classes, or targets with n_outputs = 1.
+        support_mask : Tensor of shape (n_tasks, n_support), bool
+            True for a real row.
+
+        Returns
+        -------
+        dict of str to Tensor, tasks first
+            Adapted parameters, "diverged" of shape (n_tasks,), and "std" of shape
+            (n_tasks,) or "present" of shape (n_tasks, n_classes).
+        """
+        X = zero_padding(X_support, support_mask)
+        Y = zero_padding(Y_support, support_mask)
+        state = self._describe_support(Y, support_mask)
+        start, rows = self._starting_parameters(X, Y), self._encode(X)
+        if not self._is_differentiable():
+            start, rows = _detached(start), rows.detach()
+        with torch.enable_grad():
+            params, diverged = self._descend(start, rows, Y, support_mask, state)
+        state = {**state, **params, "diverged": diverged}
+        return state if self._is_differentiable() else _detached(state)
+
+    def query(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
+        """Predict query rows with adapted parameters.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            As of `adapt`.
+        X_query : Tensor of shape (n_tasks, n_query, n_features)
+            Query rows; each is predicted on its own.
+
+        Returns
+        -------
+        Gaussian of (n_tasks, n_query) or Tensor of shape (n_tasks, n_query, n_classes)
+            The prediction: a mean and a standard deviation, or logits.
+        """
+        outputs = self._outputs(state, state, self._encode(X_query))
+        if self.likelihood == "categorical":
+            return outputs
+        mean = outputs.squeeze(-1)
+        return Gaussian(mean, state["std"].unsqueeze(1).expand_as(mean))
+
+    def forward(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+    ) -> Tensor | Gaussian:
+        """Adapt to the support rows, then predict the query rows."""
+        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+
+    def _add_head_parameters(self) -> None:
+        """Parameters that the inner loop does not move: noise or logit scale."""
+        if self.likelihood == "gaussian":
+            # log(1 + n_support) is the only thing the noise may depend on.
+            start = unbounded_std(1.0, self.std_floor)
+            self.noise_intercept = nn.Parameter(torch.tensor(start))
+            self.noise_slope = nn.Parameter(torch.tensor(0.0))
+        elif self.head == "prototypes":
+            self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def _plan_layers(self) -> None:
+        """Decide once how the network runs, and from which layer on it adapts."""
+        layers = stackable_layers(self.network)
+        self.engine = "vmap" if layers is None else "stacked"
+        layers = [(_NETWORK + name, layer) for name, layer in layers or []]
+        first = 0
+        if self.head == "linear" and self.adapted == "head":
+            linear = [isinstance(layer, nn.Linear) for _, layer in layers]
+            first = len(linear) - 1 - linear[::-1].index(True) if any(linear) else 0
+        self._frozen_layers, self._layers = layers[:first], layers[first:]
+
+    def _add_rates(self) -> None:
+        """One learned inner rate per adapted number; one per feature of a new head."""
+        if not self.learn_inner_lr:
+            return
+        shapes = {
+            name: tuple(p.shape) for name, p in self._network_parameters().items()
+        }
+        if self.head == "prototypes":
+            # A rate per class would give the classes of a task an order.
+            shapes |= {"head.weight": (1,), "head.bias": (1,)}
+        self._rate_names = tuple(shapes)
+        self.rates = nn.ParameterList(
+            torch.full(shape, self.inner_lr) for shape in shapes.values()
+        )
+
+    def _is_differentiable(self) -> bool:
+        """Whether the outer loop is to see through the inner loop."""
+        return self.training and torch.is_grad_enabled()
+
+    def _network_parameters(self) -> dict[str, Tensor]:
+        """Those meta-parameters of the network that the inner loop moves."""
+        params: dict[str, Tensor] = {
+            _NETWORK + name: p
+            for name, p in self.network.named_parameters()
+            if p.requires_grad
+        }
+        if self.adapted == "all":
+            return params
+        if self.head == "prototypes":
+            return {}
+        last = [n for n, m in self.network.named_modules() if isinstance(m, nn.Linear)]
+        prefix = f"{_NETWORK}{last[-1]}." if last[-1] else _NETWORK
+        return {name: p for name, p in params.items() if name.startswith(prefix)}
+
+    def _starting_parameters(self, X: Tensor, Y: Tensor) -> dict[str, Tensor]:
+        """Where each task starts: stacked meta-parameters and, if any, its own head."""
+        params = stack_parameters(self._network_parameters(), len(X))
+        if self.head == "prototypes":
+            prototypes = class_means(apply_rows(self.network, X), Y)
+            # ||z - p||^2 = const - 2 p.z + ||p||^2, negated.
+            params["head.weight"] = 2 * prototypes
+            params["head.bias"] = -prototypes.square().sum(-1)
+        return params
+
+    def _describe_support(self, Y: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """What a prediction needs of the support besides parameters."""
+        if self.likelihood == "categorical":
+            return {"present": class_counts(Y) > 0}
+        log_count = torch.log1p(mask.sum(1).to(Y))
+        raw = self.noise_intercept + self.noise_slope * log_count
+        return {"std": bounded_std(raw, self.std_floor)}
+
+    def _encode(self, X: Tensor) -> Tensor:
+        """The part of the network that no task changes, computed once."""
+        if self.head == "prototypes" and self.adapted == "head":
+            return apply_rows(self.network, X)
+        return stacked_forward(self._frozen_layers, {}, X)
+
+    def _outputs(
+        self, params: dict[str, Tensor], support: dict[str, Tensor], rows: Tensor
+    ) -> Tensor:
+        """Outputs (n_tasks, n_rows, n_outputs) of encoded rows."""
+        if self.head == "linear" or self.adapted == "all":
+            rows = self._run_network(params, rows)
+        if self.head == "linear":
+            return rows
+        scale = self.log_scale.exp() / rows.shape[-1]
+        products = rows @ params["head.weight"].mT
+        logits = scale * (products + params["head.bias"].unsqueeze(1))
+        return mask_absent(logits, support["present"])
+
+    def _run_network(self, params: dict[str, Tensor], X: Tensor) -> Tensor:
+        """The network with the parameters of every task."""
+        if self.engine == "stacked":
+            return stacked_forward(self._layers, params, X)
+        own = {
+            name.removeprefix(_NETWORK): p
+            for name, p in params.items()
+            if name.startswith(_NETWORK)
+        }
+        return vmap_forward(self.network, own, X)
+
+    def _descend(
+        self,
+        start: dict[str, Tensor],
+        rows: Tensor,
+        Y: Tensor,
+        mask: Tensor,
+        support: dict[str, Tensor],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Run the inner loop; guarded and first order where nothing looks through."""
+        differentiable = self._is_differentiable()
+        lr: float | dict[str, Tensor] = self.inner_lr
+        if self.learn_inner_lr:
+            lr = dict(zip(self._rate_names, self.rates, strict=True))
+        return inner_loop(
+            lambda params, X: self._outputs(params, support, X),
+            start,
+            rows,
+            Y,
+            mask,
+            _inner_losses[self.likelihood],
+            lr,
+            self.inner_steps if self.training else self.adapt_steps,
+            second_order=self.second_order and differentiable,
+            clip=self.clip_inner_gradient,
+            guard=not self.training,
+        )
+
+
+def _inner_squared_error(outputs: Tensor, Y: Tensor) -> Tensor:
+    """Squared error of the network's only output."""
+    return squared_error(outputs.squeeze(-1), Y)
+
+
+_inner_losses = {"gaussian": _inner_squared_error, "categorical": categorical_nll}
+
+
+def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without a graph."""
+    return {name: value.detach() for name, value in tensors.items()}
+
+
+def _check_options(**options: str) -> None:
+    """Reject unknown options, and prototypes for a regression."""
+    for name, value in options.items():
+        if value not in _OPTIONS[name]:
+            raise ValueError(f"{name} must be one of {_OPTIONS[name]}; got {value!r}.")
+    if options["head"] == "prototypes" and options["likelihood"] == "gaussian":
+        raise ValueError(
+            "head='prototypes' needs classes, but likelihood='gaussian' was given. "
+            "Use head='linear' for regression or likelihood='categorical'."
+        )
