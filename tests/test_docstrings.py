@@ -11,6 +11,9 @@ from numpydoc.validate import validate
 
 import sklearn_meta
 
+# Modules between the estimators and the mathematics, which a user never imports.
+INTERNAL = {"base", "episodes", "estimators", "serving", "targets", "training"}
+
 # What numpydoc is asked to enforce: a one-line summary that ends in a period,
 # known sections in order, every parameter documented, in order, with a type and a
 # description. Left out are matters of taste (extended summaries, See Also).
@@ -19,11 +22,11 @@ CHECKED |= {"PR01", "PR02", "PR03", "PR04", "PR05", "PR07", "PR10", "RT03"}
 
 
 def public_objects():
-    """Map the dotted name of everything in an ``__all__`` to the object."""
+    """Map the dotted name of everything in a public ``__all__`` to the object."""
     walked = pkgutil.walk_packages(sklearn_meta.__path__, "sklearn_meta.")
-    modules = [sklearn_meta, *(importlib.import_module(info.name) for info in walked)]
+    names = [info.name for info in walked if info.name.split(".")[1] not in INTERNAL]
     objects = {}
-    for module in modules:
+    for module in map(importlib.import_module, ["sklearn_meta", *names]):
         for name in getattr(module, "__all__", ()):
             found = getattr(module, name)
             if inspect.isclass(found) or inspect.isfunction(found):
@@ -37,11 +40,9 @@ def public_methods(objects):
     for cls in filter(inspect.isclass, objects.values()):
         for name, method in inspect.getmembers(cls, inspect.isroutine):
             ours = (getattr(method, "__module__", "") or "").startswith("sklearn_meta")
-            if (
-                ours
-                and not name.startswith("_")
-                and method.__qualname__.count(".") == 1
-            ):
+            # `forward` of a learner is its `adapt` and `query`, which are documented.
+            public = not name.startswith("_") and name != "forward"
+            if ours and public and method.__qualname__.count(".") == 1:
                 methods[f"{method.__module__}.{method.__qualname__}"] = method
     return methods
 

@@ -11,12 +11,14 @@ LAYERS = {
     "exceptions": -1,  # names only, for every layer
     "tasks": 0,
     "functional": 0,
+    "targets": 0,
     "episodes": 1,
     "datasets": 1,
     "adaptation": 1,
     "metrics": 2,
     "pooling": 2,
     "learners": 2,
+    "serving": 2,
     "training": 3,
     "base": 4,
     "estimators": 5,
@@ -27,10 +29,11 @@ LAYERS = {
     "__init__": 7,  # the facade
 }
 
-# The numpy-to-torch crossing is in `episodes` alone, so that tasks stay free of
-# torch, and tensor code free of numpy and scikit-learn.
+# Numpy stays above `episodes` and torch below it: tasks are free of torch, and
+# tensor code is free of numpy and scikit-learn.
 FORBIDDEN = {
     "tasks": {"torch", "skorch"},
+    "targets": {"torch", "skorch"},
     "adaptation": {"torch", "skorch"},
     "functional": {"numpy", "scipy", "sklearn", "skorch"},
     "learners": {"numpy", "scipy", "sklearn", "skorch"},
