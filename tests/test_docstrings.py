@@ -14,6 +14,9 @@ import sklearn_meta
 # Modules between the estimators and the mathematics, which a user never imports.
 INTERNAL = {"base", "episodes", "estimators", "serving", "targets", "training"}
 
+# Methods of a contract that torch (Module) or scikit-learn (splitters) writes down.
+FOREIGN = {"forward", "get_n_splits"}
+
 # What numpydoc is asked to enforce: a one-line summary that ends in a period,
 # known sections in order, every parameter documented, in order, with a type and a
 # description. Left out are matters of taste (extended summaries, See Also).
@@ -40,8 +43,7 @@ def public_methods(objects):
     for cls in filter(inspect.isclass, objects.values()):
         for name, method in inspect.getmembers(cls, inspect.isroutine):
             ours = (getattr(method, "__module__", "") or "").startswith("sklearn_meta")
-            # `forward` of a learner is its `adapt` and `query`, which are documented.
-            public = not name.startswith("_") and name != "forward"
+            public = not name.startswith("_") and name not in FOREIGN
             if ours and public and method.__qualname__.count(".") == 1:
                 methods[f"{method.__module__}.{method.__qualname__}"] = method
     return methods
