@@ -1,0 +1,228 @@
+"""Splitters that keep all rows of a task on one side of the split."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.utils.validation import _num_samples
+
+from sklearn_meta.tasks import NO_TASKS_MESSAGE, group_rows, is_task_sequence
+
+__all__ = ["TaskKFold", "TaskShuffleSplit"]
+
+
+class TaskKFold(GroupKFold):
+    """Split into K folds by task, so that a task is never in two folds.
+
+    It is scikit-learn's ``GroupKFold`` that asks for ``tasks``: under metadata
+    routing one ``fit(X, y, tasks=ids)`` reaches the splitter, the estimator and the
+    scorer. With a sequence of tasks each sample is a task and no id is needed.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2 and at most the number of tasks.
+    shuffle : bool, default=False
+        Whether tasks are shuffled first. Otherwise they are dealt out so that the
+        folds have about the same number of rows.
+    random_state : int, RandomState instance or None, default=None
+        Orders the tasks where ``shuffle=True``.
+
+    See Also
+    --------
+    TaskShuffleSplit : Draw the held-out tasks at random, any number of times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.model_selection import TaskKFold
+    >>> X, ids = np.zeros((6, 1)), np.array(["a", "b", "a", "c", "b", "c"])
+    >>> for train, test in TaskKFold(n_splits=3).split(X, tasks=ids):
+    ...     print(np.unique(ids[train]), np.unique(ids[test]))
+    ['a' 'b'] ['c']
+    ['a' 'c'] ['b']
+    ['b' 'c'] ['a']
+    """
+
+    __metadata_request__split = {"tasks": True}
+
+    def split(
+        self, X: Any, y: Any = None, tasks: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the row numbers of each split.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of Task or (X, y), or array-like of shape \
+(n_samples, n_features)
+            The tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Not used.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each flat row; None with a sequence of tasks.
+        groups : array-like of shape (n_samples,), default=None
+            Another name for ``tasks``, the one that scikit-learn uses where metadata
+            routing is off.
+
+        Returns
+        -------
+        splits : iterator of (train, test)
+            Row numbers of flat rows, or positions in a sequence of tasks.
+
+        Raises
+        ------
+        ValueError
+            If flat rows come without ids, if ``tasks`` and ``groups`` differ, or if
+            there are fewer tasks than folds.
+        """
+        codes = _task_codes(X, tasks, groups, type(self).__name__)
+        n_tasks = len(np.unique(codes))
+        if n_tasks < self.n_splits:
+            raise ValueError(
+                f"{type(self).__name__}(n_splits={self.n_splits}) needs at least "
+                f"{self.n_splits} tasks, got {n_tasks}. Lower n_splits."
+            )
+        return super().split(X, y, codes)
+
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, tasks: Any = None, groups: Any = None
+    ) -> int:
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X : array-like, default=None
+            Not used.
+        y : array-like, default=None
+            Not used.
+        tasks : array-like, default=None
+            Not used.
+        groups : array-like, default=None
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            As given to the constructor.
+        """
+        return self.n_splits
+
+
+class TaskShuffleSplit(GroupShuffleSplit):
+    """Hold out tasks drawn at random, several times.
+
+    It is scikit-learn's ``GroupShuffleSplit`` that asks for ``tasks``; see
+    :class:`TaskKFold`.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of draws.
+    test_size : float or int, default=None
+        Held-out tasks: a share in (0, 1) or a number. None: what ``train_size``
+        leaves, or 0.2 if that is None too.
+    train_size : float or int, default=None
+        Tasks to train on, given likewise. None: what ``test_size`` leaves.
+    random_state : int, RandomState instance or None, default=None
+        Draws the tasks.
+
+    See Also
+    --------
+    TaskKFold : Hold out each task exactly once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.model_selection import TaskShuffleSplit
+    >>> cv = TaskShuffleSplit(n_splits=2, test_size=1, random_state=0)
+    >>> ids = np.array([7, 7, 8, 8, 9, 9])
+    >>> [ids[test].tolist() for _, test in cv.split(np.zeros((6, 1)), tasks=ids)]
+    [[9, 9], [9, 9]]
+    """
+
+    __metadata_request__split = {"tasks": True}
+
+    def __init__(
+        self,
+        n_splits: int = 10,
+        *,
+        test_size: Any = None,
+        train_size: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            n_splits,
+            test_size=test_size,
+            train_size=train_size,
+            random_state=random_state,
+        )
+
+    def split(
+        self, X: Any, y: Any = None, tasks: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the row numbers of each split.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of Task or (X, y), or array-like of shape \
+(n_samples, n_features)
+            The tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Not used.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each flat row; None with a sequence of tasks.
+        groups : array-like of shape (n_samples,), default=None
+            Another name for ``tasks``, the one that scikit-learn uses where metadata
+            routing is off.
+
+        Returns
+        -------
+        splits : iterator of (train, test)
+            Row numbers of flat rows, or positions in a sequence of tasks.
+
+        Raises
+        ------
+        ValueError
+            If flat rows come without ids, or if ``tasks`` and ``groups`` differ.
+        """
+        codes = _task_codes(X, tasks, groups, type(self).__name__)
+        return super().split(X, y, codes)
+
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, tasks: Any = None, groups: Any = None
+    ) -> int:
+        """Return the number of draws.
+
+        Parameters
+        ----------
+        X : array-like, default=None
+            Not used.
+        y : array-like, default=None
+            Not used.
+        tasks : array-like, default=None
+            Not used.
+        groups : array-like, default=None
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            As given to the constructor.
+        """
+        return self.n_splits
+
+
+def _task_codes(X: Any, tasks: Any, groups: Any, caller: str) -> np.ndarray:
+    """Return the task of each sample as an int, of shape (n_samples,)."""
+    if tasks is not None and groups is not None and not np.array_equal(tasks, groups):
+        raise ValueError(
+            "tasks and groups are two names for the task of a row and differ: give "
+            "one of them."
+        )
+    ids = groups if tasks is None else tasks
+    if ids is not None:
+        return group_rows(ids, _num_samples(X))[0]
+    if is_task_sequence(X):
+        return np.arange(len(X))
+    raise ValueError(NO_TASKS_MESSAGE.format(caller=caller))
