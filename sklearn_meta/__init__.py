@@ -1,3 +1,28 @@
 """Meta-learning across many small tables, as scikit-learn estimators."""
 
+from sklearn_meta.adaptation import adapt, adapt_tasks
+from sklearn_meta.estimators import (
+    MAMLClassifier,
+    MAMLRegressor,
+    ModelBasedMetaClassifier,
+    ModelBasedMetaRegressor,
+    ProtoNetClassifier,
+)
+from sklearn_meta.exceptions import NotAdaptedError
+from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
+
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "MAMLClassifier",
+    "MAMLRegressor",
+    "ModelBasedMetaClassifier",
+    "ModelBasedMetaRegressor",
+    "NotAdaptedError",
+    "ProtoNetClassifier",
+    "Task",
+    "TaskCollection",
+    "adapt",
+    "adapt_tasks",
+    "few_shot_split",
+]

@@ -262,6 +262,18 @@ class TaskRows(NamedTuple):
         """The position of each row's task, of shape (n_rows,)."""
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
+    def select(self, keep: np.ndarray) -> "TaskRows":
+        """Return the rows of the tasks where ``keep`` (n_tasks,) is True."""
+        rows = keep[self.codes]
+        names = (
+            None if self.names is None else [self.names[i] for i in keep.nonzero()[0]]
+        )
+        return TaskRows(self.X[rows], self.y[rows], self.sizes[keep], names)
+
+    def name_of(self, task: int) -> str:
+        """Return how a message calls a task."""
+        return "the table" if self.names is None else f"task {self.names[task]!r}"
+
 
 def check_tasks(
     estimator: Any,

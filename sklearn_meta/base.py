@@ -1,0 +1,568 @@
+"""What all meta-estimators share: validate, meta-train, adapt, predict."""
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from sklearn_meta.exceptions import DivergenceWarning, NotAdaptedError
+from sklearn_meta.metrics import few_shot_score
+from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks, move_state
+from sklearn_meta.tasks import (
+    TaskRows,
+    as_task_collection,
+    check_tasks,
+    group_rows,
+    is_task_sequence,
+)
+from sklearn_meta.training import (
+    OuterLoop,
+    ValidationEpisodes,
+    one_thread,
+    resolve_device,
+    seeded,
+)
+
+__all__ = ["BaseMetaEstimator"]
+
+# standardised features are cut here: one wild value must not own a small task
+FEATURE_LIMIT = 6.0
+# with fewer tasks (or classes), holding some out costs more than it tells
+MIN_UNITS_TO_HOLD_OUT = 10
+VALIDATION_EPISODES = (64, 256)
+EPISODES_PER_HELD_OUT_TASK = 8
+
+
+class HeldOut(NamedTuple):
+    """Rows to learn from and, if any, rows that decide when to stop."""
+
+    train: TaskRows
+    validation: TaskRows | None
+
+
+class BaseMetaEstimator(BaseEstimator, ABC):
+    """Base class of the estimators that learn across tasks how to adapt to one.
+
+    A subclass names its learner (`_build_learner`) and its loss (`_criterion`);
+    :class:`~sklearn_meta.estimators.regressor.MetaRegressorMixin` and
+    :class:`~sklearn_meta.estimators.classifier.MetaClassifierMixin` know the targets.
+    """
+
+    # requests of the class, so that users need no set_fit_request call
+    __metadata_request__fit = {"tasks": True}
+    __metadata_request__partial_fit = {"tasks": True}
+    __metadata_request__predict = {"tasks": True}
+    __metadata_request__score = {"tasks": True}
+
+    _doc_link_module = "sklearn_meta"
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": [tuple, list],
+        "activation": [StrOptions({"relu", "tanh", "gelu", "silu"})],
+        "module": [callable, nn.Module, None],
+        "module_params": [dict, None],
+        "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "n_queries": [Interval(Integral, 1, None, closed="left")],
+        "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"one_cycle", "constant"})],
+        "optimizer": [callable, None],
+        "optimizer_params": [dict, None],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean"],
+        "callbacks": [list, None],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # ------------------------------------------------------------ to be filled in
+
+    @abstractmethod
+    def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
+        """Return an untrained learner."""
+
+    @abstractmethod
+    def _criterion(self) -> Any:
+        """Return the loss per query row."""
+
+    # ------------------------------------------------------------ fit
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, tasks: Any = None) -> "BaseMetaEstimator":
+        """Learn across tasks how to adapt to a new one.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_samples, n_features)
+            Tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets of flat rows; None where X is a sequence of tasks.
+        tasks : array-like of shape (n_samples,), default=None
+            The id of each flat row's task, any hashable. Without it, X is one table:
+            classifiers draw episodes over its classes (or rows, if
+            ``label_mode="shared"``), regressors over its rows, and the fitted model is
+            adapted to all of its rows.
+
+        Returns
+        -------
+        self : object
+            Fitted on tasks it predicts after ``adapt``; fitted on one table, at once.
+
+        Raises
+        ------
+        ValueError
+            If the input is not what was expected; the message names the task. The
+            estimator is then as it was before.
+        """
+        with unchanged_on_error(self):
+            resume = self.warm_start and hasattr(self, "learner_")
+            rows = self._check_rows(X, y, tasks, reset=not resume, min_rows=2)
+            self._meta_train(rows, resume, classes=None)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, tasks: Any = None, classes: Any = None
+    ) -> "BaseMetaEstimator":
+        """Take ``max_iter`` more outer steps, on the same or on new tasks.
+
+        The scales of features and target are those of the first call.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_samples, n_features)
+            Tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets of flat rows.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each flat row.
+        classes : array-like of shape (n_classes,), default=None
+            All labels there will be, for the first call of a classifier with shared
+            labels; by default those of the first call. Regressors ignore it.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the input is not what was expected.
+        """
+        self._validate_params()
+        with unchanged_on_error(self):
+            resume = hasattr(self, "learner_")
+            rows = self._check_rows(X, y, tasks, reset=not resume, min_rows=2)
+            self._meta_train(rows, resume, classes)
+        return self
+
+    def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
+        """Build the learner (or go on with it), run the outer loop, keep the result."""
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        device = resolve_device(self.device)
+        with seeded(seed, device), one_thread(device):
+            if not resume:
+                self._start(rows, classes)
+            learner = copy.deepcopy(self.learner_).to(device, torch.float32)
+            held_out = self._hold_out(rows, random_state)
+            record = self._outer_loop().run(
+                learner,
+                self._sampler(held_out.train, device),
+                self._validation(held_out.validation, seed, device),
+                torch.Generator().manual_seed(seed),
+                self.optimizer_state_ if resume else None,
+            )
+        # adapting and predicting are exact to the last digits in float64
+        self.learner_ = learner.to(torch.float64).eval()
+        self.device_ = device
+        self.n_tasks_ = len(rows.sizes)
+        self.n_iter_ = len(record.loss_curve)
+        self.loss_curve_ = record.loss_curve
+        self.validation_scores_ = record.validation_scores
+        self.history_ = record.history
+        self.optimizer_state_ = record.optimizer_state
+        self._forget_adaptation()
+        if rows.names is None:
+            self._adapt_to(rows)
+
+    def _start(self, rows: TaskRows, classes: Any) -> None:
+        """Learn the scales of the rows and build an untrained learner."""
+        self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
+        self._learn_targets(rows, classes)
+        self.learner_ = self._build_learner(rows.X.shape[1], self._n_outputs())
+
+    def _outer_loop(self) -> OuterLoop:
+        """Return the outer loop with this estimator's settings."""
+        return OuterLoop(
+            criterion=self._criterion(),
+            max_iter=self.max_iter,
+            meta_batch_size=self.meta_batch_size,
+            lr=self.lr,
+            lr_schedule=self.lr_schedule,
+            optimizer=self.optimizer,
+            optimizer_params=self.optimizer_params or {},
+            max_grad_norm=self.max_grad_norm,
+            n_iter_no_change=self.n_iter_no_change,
+            callbacks=self.callbacks or [],
+            verbose=self.verbose,
+        )
+
+    def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
+        """Set tasks aside (classes, where those take the place of tasks)."""
+        units, unit_of_row = self._hold_out_units(rows)
+        if self.early_stopping is True and units < 2:
+            raise ValueError(
+                f"early_stopping=True holds tasks out and needs at least 2, got {units}"
+                ". Use early_stopping='auto' or False for a single table."
+            )
+        auto = self.early_stopping == "auto" and units >= MIN_UNITS_TO_HOLD_OUT
+        if not (auto or self.early_stopping is True):
+            return HeldOut(rows, None)
+        n_held = min(max(1, round(self.validation_fraction * units)), units - 1)
+        if rows.names is not None:
+            held = np.zeros(units, bool)
+            held[random_state.permutation(units)[:n_held]] = True
+            return HeldOut(rows.select(~held), rows.select(held))
+        # an episode needs two classes on both sides
+        n_held = min(max(2, n_held), units - 2)
+        held_rows = np.isin(unit_of_row, random_state.permutation(units)[:n_held])
+        return HeldOut(_pick_rows(rows, ~held_rows), _pick_rows(rows, held_rows))
+
+    def _hold_out_units(self, rows: TaskRows) -> tuple[int, np.ndarray]:
+        """Return how many tasks can be held out, and the one of each row."""
+        return (0 if rows.names is None else len(rows.sizes)), rows.codes
+
+    def _validation(
+        self, rows: TaskRows | None, seed: int, device: torch.device
+    ) -> ValidationEpisodes | None:
+        """Return fixed episodes of the held-out tasks."""
+        if rows is None:
+            return None
+        low, high = VALIDATION_EPISODES
+        n_episodes = np.clip(EPISODES_PER_HELD_OUT_TASK * len(rows.sizes), low, high)
+        generator = torch.Generator().manual_seed(seed + 1)
+        return ValidationEpisodes(
+            self._sampler(rows, device), int(n_episodes), generator
+        )
+
+    # ------------------------------------------------------------ adapt
+
+    def adapt(self, X_support: Any, y_support: Any) -> "BaseMetaEstimator":
+        """Adapt to one task from its labelled rows, in place.
+
+        What was learned across tasks does not change. To get an independent object,
+        as for serving from many threads, use :func:`sklearn_meta.adapt`.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_support, n_features)
+            The labelled rows, at least one.
+        y_support : array-like of shape (n_support,)
+            Their targets.
+
+        Returns
+        -------
+        self : object
+            It now predicts for this task.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the rows are not what ``fit`` saw, or the targets are of another kind.
+        """
+        check_is_fitted(self)
+        self._adapt_to(self._check_rows(X_support, y_support, None, reset=False))
+        return self
+
+    def adapt_tasks(
+        self, X: Any, y: Any = None, tasks: Any = None
+    ) -> "BaseMetaEstimator":
+        """Adapt to many tasks at once, in place, in one vectorised call.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_support, n_features)
+            The support of each task, or flat support rows.
+        y : array-like of shape (n_support,), default=None
+            Targets of flat rows.
+        tasks : array-like of shape (n_support,), default=None
+            Task id of each flat row.
+
+        Returns
+        -------
+        self : object
+            It now predicts with ``predict(X, tasks=ids)``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the rows are not what ``fit`` saw, or there are no ids.
+        """
+        check_is_fitted(self)
+        X, y, tasks = as_flat_tasks(X, y, tasks, f"{type(self).__name__}.adapt_tasks")
+        self._adapt_to(self._check_rows(X, y, tasks, reset=False))
+        return self
+
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Set the state for the tasks of these rows."""
+        targets, attributes = self._encode_support(rows)
+        with one_thread(self.device_):
+            adapted = adapt_in_chunks(
+                self.learner_, self._scale(rows.X), targets, rows.sizes, self.device_
+            )
+        _warn_of_divergence(adapted, rows)
+        vars(self).update(attributes)
+        self.adapted_ = adapted
+        self.task_names_ = rows.names
+
+    def _forget_adaptation(self) -> None:
+        """Drop the state of an earlier adaptation."""
+        for name in ("adapted_", "task_names_"):
+            vars(self).pop(name, None)
+
+    # ------------------------------------------------------------ predict
+
+    def _query(self, X: Any, tasks: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Return the learner's prediction of each row, and each row's task."""
+        check_is_fitted(self)
+        if not hasattr(self, "adapted_"):
+            raise NotAdaptedError(
+                f"This {type(self).__name__} was fitted on tasks and does not know the "
+                "new one yet. Call adapt(X_support, y_support) with its labelled rows "
+                "first. To score on many tasks, use "
+                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids)."
+            )
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        codes = self._task_codes(tasks, len(X))
+        with one_thread(self.device_):
+            parts = self.adapted_.query(
+                self.learner_, self._scale(X), codes, self.device_
+            )
+        return parts, codes
+
+    def _task_codes(self, tasks: Any, n_rows: int) -> np.ndarray:
+        """Return the position of each row's task among the adapted ones."""
+        known = self.task_names_
+        if tasks is None:
+            if known is not None and len(known) > 1:
+                raise ValueError(
+                    f"The model is adapted to {len(known)} tasks: expected tasks=ids "
+                    "with one id per row, got none."
+                )
+            return np.zeros(n_rows, int)
+        if known is None:
+            raise ValueError(
+                "The model is adapted to one task without an id: expected tasks=None. "
+                "Use adapt_tasks(X, y, tasks) to adapt to tasks with ids."
+            )
+        codes, names = group_rows(tasks, n_rows)
+        position = {name: i for i, name in enumerate(known)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise ValueError(
+                f"The model is not adapted to task {unknown[0]!r}. It knows "
+                f"{len(known)} tasks: {known[:5]}{'...' if len(known) > 5 else ''}. "
+                "Give its support rows to adapt_tasks first."
+            )
+        return np.array([position[name] for name in names])[codes]
+
+    # ------------------------------------------------------------ plumbing
+
+    def _check_rows(
+        self, X: Any, y: Any, tasks: Any, reset: bool, min_rows: int = 1
+    ) -> TaskRows:
+        """Check the input of any form and the kind of its targets."""
+        rows = check_tasks(
+            self,
+            X,
+            y,
+            tasks,
+            reset=reset,
+            min_rows=min_rows,
+            y_numeric=self._numeric_target,
+        )
+        self._check_targets(rows)
+        return rows
+
+    def _scale(self, X: np.ndarray) -> np.ndarray:
+        """Scale features by the meta-training rows."""
+        if self.scaler_ is None:
+            return X
+        return self.scaler_.transform(X).clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+
+    def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Move a table to where training happens, once."""
+        return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+    def _score_on_tasks(self, X: Any, y: Any, tasks: Any, stratify: bool) -> float:
+        """Return the mean over tasks of the own metric after few-shot adaptation."""
+        low, high = self._shot_range()
+        return few_shot_score(
+            self,
+            X,
+            y,
+            tasks,
+            n_shots=(low + high) // 2,
+            stratify=stratify,
+            random_state=0,
+        )
+
+    def _shot_range(self) -> tuple[int, int]:
+        """Return the fewest and the most shots of an episode."""
+        shots = self.n_shots
+        low, high = (shots, shots) if isinstance(shots, Integral) else tuple(shots)
+        if not 1 <= low <= high:
+            raise ValueError(
+                f"Expected n_shots as an int of at least 1 or as (low, high) with "
+                f"1 <= low <= high, got {shots!r}."
+            )
+        return int(low), int(high)
+
+    def get_params(self, deep: bool = True) -> dict:
+        """Get parameters, with those of ``module`` and ``optimizer`` under their prefix.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether ``module__x`` and ``optimizer__x`` are included.
+
+        Returns
+        -------
+        params : dict
+            Parameter names and values.
+        """
+        params = super().get_params(deep=deep)
+        for prefix in ("module", "optimizer") if deep else ():
+            nested = params.get(f"{prefix}_params")
+            if isinstance(nested, dict):
+                params |= {f"{prefix}__{name}": v for name, v in nested.items()}
+        return params
+
+    def set_params(self, **params: Any) -> "BaseMetaEstimator":
+        """Set parameters; ``module__x`` sets an entry of ``module_params``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names and values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        for prefix in ("module", "optimizer"):
+            start = f"{prefix}__"
+            nested = {k: params.pop(k) for k in list(params) if k.startswith(start)}
+            if nested:
+                entries = {k.removeprefix(start): v for k, v in nested.items()}
+                before = params.get(
+                    f"{prefix}_params", getattr(self, f"{prefix}_params")
+                )
+                params[f"{prefix}_params"] = (before or {}) | entries
+        return super().set_params(**params)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there is a trained learner."""
+        return hasattr(self, "learner_")
+
+    def __copy__(self) -> "BaseMetaEstimator":
+        """Share what was learned: adapting the copy leaves this object as it is."""
+        new = type(self).__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
+    def __getstate__(self) -> dict:
+        """Store everything on the CPU, so that it loads where there is no GPU."""
+        state = dict(super().__getstate__())
+        if "learner_" in state:
+            cpu = torch.device("cpu")
+            state["learner_"] = copy.deepcopy(self.learner_).to(cpu)
+            state["optimizer_state_"] = move_state(self.optimizer_state_, cpu)
+            state.pop("device_", None)
+            if "adapted_" in state:
+                states = [move_state(part, cpu) for part in self.adapted_.states]
+                state["adapted_"] = self.adapted_._replace(states=states)
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        """Go back to the device, or to the CPU with a warning if it is not there."""
+        super().__setstate__(state)
+        if "learner_" not in state:
+            return
+        self.device_ = resolve_device(self.device, must_exist=False)
+        self.learner_ = self.learner_.to(self.device_)
+        if hasattr(self, "adapted_"):
+            states = [move_state(part, self.device_) for part in self.adapted_.states]
+            self.adapted_ = self.adapted_._replace(states=states)
+
+
+@contextmanager
+def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Give an estimator its attributes back if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def as_flat_tasks(X: Any, y: Any, tasks: Any, caller: str) -> tuple[Any, Any, Any]:
+    """Return tasks as flat rows with ids; ids are a must."""
+    if is_task_sequence(X) or tasks is None:
+        return as_task_collection(X, y, tasks, caller=caller).to_flat()
+    return X, y, tasks
+
+
+def _pick_rows(rows: TaskRows, keep: np.ndarray) -> TaskRows:
+    """Return some rows of one table."""
+    return TaskRows(rows.X[keep], rows.y[keep], np.array([keep.sum()]), None)
+
+
+def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
+    """Warn where an inner loop made the support loss worse."""
+    flags = [state.get("diverged") for state in adapted.states]
+    if all(flag is None for flag in flags):
+        return
+    diverged = [flag.cpu().numpy() for flag in flags]
+    bad = [
+        t
+        for t, (c, s) in enumerate(zip(adapted.chunk, adapted.slot, strict=True))
+        if diverged[c][s]
+    ]
+    if bad:
+        warnings.warn(
+            f"The inner loop diverged on {len(bad)} of {len(rows.sizes)} tasks, first "
+            f"on {rows.name_of(bad[0])}; they keep the step with the least support "
+            "loss. Lower inner_lr or adapt_steps.",
+            DivergenceWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,16 @@
+"""The public estimators, a file per family."""
+
+from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
+from sklearn_meta.estimators.metric import ProtoNetClassifier
+from sklearn_meta.estimators.process import (
+    ModelBasedMetaClassifier,
+    ModelBasedMetaRegressor,
+)
+
+__all__ = [
+    "MAMLClassifier",
+    "MAMLRegressor",
+    "ModelBasedMetaClassifier",
+    "ModelBasedMetaRegressor",
+    "ProtoNetClassifier",
+]

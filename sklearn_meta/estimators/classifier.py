@@ -1,0 +1,257 @@
+"""What meta-classifiers share: labels with one meaning in all tasks, or in each."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+
+from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
+from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.functional import categorical_nll
+from sklearn_meta.targets import (
+    LocalClasses,
+    check_known_labels,
+    one_hot,
+    shared_labels,
+)
+from sklearn_meta.tasks import TaskRows, is_task_sequence
+
+__all__ = ["MetaClassifierMixin"]
+
+
+class MetaClassifierMixin(ClassifierMixin):
+    """Class labels of any type, shared by all tasks or local to each."""
+
+    _numeric_target = False
+
+    def predict(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Predict the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels, of the type they had in the support.
+
+        Raises
+        ------
+        NotAdaptedError
+            If the model was fitted on tasks and is not adapted to one.
+        ValueError
+            If a task id is not among those adapted to.
+        """
+        return self.classes_[self.predict_proba(X, tasks).argmax(1)]
+
+    def predict_proba(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; rows sum to 1. A class that is not one of the
+            row's task has probability 0.
+
+        Raises
+        ------
+        NotAdaptedError
+            If the model was fitted on tasks and is not adapted to one.
+        ValueError
+            If a task id is not among those adapted to.
+        """
+        (logits,), codes = self._query(X, tasks)
+        proba = softmax(logits, axis=1)
+        if self.label_mode_ == "shared":
+            return proba
+        # column j of a task is its j-th class: move it to that class's column
+        by_label = np.zeros((len(proba), len(self.classes_) + 1))
+        np.put_along_axis(by_label, self.task_columns_[codes], proba, axis=1)
+        return by_label[:, :-1]
+
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None
+    ) -> float:
+        """Return the accuracy on rows of the adapted task, or its mean over tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or TaskCollection
+            Query rows of the task; or whole tasks, each of which is split into
+            support and query, adapted to and scored.
+        y : array-like of shape (n_samples,), default=None
+            Labels of rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; only without tasks.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row.
+
+        Returns
+        -------
+        score : float
+            Accuracy in [0, 1]. Over tasks: the mean, with the middle of ``n_shots`` as
+            the number of support rows, per class if labels are local to the task; see
+            :func:`sklearn_meta.metrics.few_shot_score`.
+        """
+        if tasks is not None or is_task_sequence(X):
+            stratify = getattr(self, "label_mode_", None) == "task"
+            return self._score_on_tasks(X, y, tasks, stratify=stratify)
+        return super().score(X, y, sample_weight)
+
+    def _check_targets(self, rows: TaskRows) -> None:
+        """Raise if the target is continuous."""
+        check_classification_targets(rows.y)
+
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+        """Decide what labels mean, and learn the shared ones."""
+        self.label_mode_ = self._choose_label_mode(rows)
+        self.classes_ = np.unique(rows.y if classes is None else classes)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"Expected at least 2 classes, got one class: {self.classes_[0]!r}."
+            )
+
+    def _choose_label_mode(self, rows: TaskRows) -> str:
+        """Return "shared" or "task"; "auto" looks at the label sets of the tasks."""
+        if self.label_mode != "auto":
+            return self.label_mode
+        if rows.names is None:
+            return "task"
+        mode = "shared" if shared_labels(rows.y, rows.codes) else "task"
+        if self.verbose:
+            print(f"label_mode='auto': the labels of the tasks are taken as {mode!r}.")
+        return mode
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _hold_out_units(self, rows: TaskRows) -> tuple[int, np.ndarray]:
+        """Hold out classes where one table is learned from class by class."""
+        if rows.names is not None or self.label_mode_ == "shared":
+            return super()._hold_out_units(rows)
+        classes, code = np.unique(rows.y, return_inverse=True)
+        # two classes must be left on both sides
+        return (len(classes) if len(classes) >= 4 else 0), code
+
+    def _sampler(
+        self, rows: TaskRows, device: torch.device
+    ) -> RowEpisodeSampler | ClassEpisodeSampler:
+        """Draw episodes over rows if labels are shared, else over classes."""
+        if self.label_mode_ == "task":
+            return self._class_sampler(rows, device)
+        position = check_known_labels(rows.y, self.classes_, "The data")
+        low, high = self._shot_range()
+        n_classes = len(self.classes_)
+        fewest = low * n_classes if isinstance(self.n_shots, int) else low
+        return RowEpisodeSampler(
+            self._tensor(self._scale(rows.X), device),
+            self._tensor(one_hot(position, n_classes), device),
+            rows.sizes,
+            (fewest, high * n_classes),
+            self.n_queries * n_classes,
+        )
+
+    def _class_sampler(
+        self, rows: TaskRows, device: torch.device
+    ) -> ClassEpisodeSampler:
+        """Draw N-way episodes over the classes that have a row for each side."""
+        classes = LocalClasses.of(rows.y, rows.codes)
+        usable = classes.cell_size >= 2
+        per_task = np.bincount(classes.cell_task[usable], minlength=len(rows.sizes))
+        poor = np.flatnonzero(per_task < 2)
+        if len(poor):
+            raise ValueError(
+                f"Expected at least 2 classes with 2 rows or more in each task; "
+                f"{rows.name_of(poor[0])} has {per_task[poor[0]]} such class(es) out of "
+                f"{classes.of_task(poor[0]).tolist()}. Add rows or drop the task."
+            )
+        _warn_of_single_rows(classes, usable, rows)
+        order = np.argsort(classes.row_cell, kind="stable")
+        order = order[usable[classes.row_cell[order]]]
+        return ClassEpisodeSampler(
+            self._tensor(self._scale(rows.X[order]), device),
+            classes.cell_size[usable],
+            per_task,
+            self.n_ways,
+            self._shot_range(),
+            self.n_queries,
+        )
+
+    def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:
+        """Return one-hot labels, and the classes of the tasks as attributes."""
+        if self.label_mode_ == "shared":
+            where = "The support" if rows.names is None else "The support of a task"
+            position = check_known_labels(rows.y, self.classes_, where)
+            return one_hot(position, len(self.classes_)), {}
+        classes = LocalClasses.of(rows.y, rows.codes)
+        single = np.flatnonzero(classes.per_task < 2)
+        if len(single):
+            raise ValueError(
+                f"The support of {rows.name_of(single[0])} has only the class "
+                f"{classes.of_task(single[0])[0]!r}: at least 2 classes are needed to "
+                "tell them apart. Add rows of another class; if labels mean the same "
+                "in every task, fit with label_mode='shared'."
+            )
+        attributes = {
+            "classes_": classes.labels,
+            "task_columns_": _columns_of_tasks(classes),
+        }
+        return one_hot(classes.row_position, classes.per_task.max()), attributes
+
+    @property
+    def task_classes_(self) -> dict:
+        """The classes of each adapted task, by its id (None for a task without id)."""
+        names = self.task_names_ or [None]
+        if self.label_mode_ == "shared":
+            return dict.fromkeys(names, self.classes_)
+        padding = len(self.classes_)
+        return {
+            name: self.classes_[columns[columns < padding]]
+            for name, columns in zip(names, self.task_columns_, strict=True)
+        }
+
+    def _criterion(self) -> Any:
+        return categorical_nll
+
+
+def _columns_of_tasks(classes: LocalClasses) -> np.ndarray:
+    """Return the label of each task's j-th class, shape (n_tasks, most classes).
+
+    Tasks with fewer classes are filled up with the number of labels.
+    """
+    per_task = classes.per_task
+    columns = np.full((len(per_task), per_task.max()), len(classes.labels))
+    columns[classes.cell_task, classes.cell_position] = classes.cell_label
+    return columns
+
+
+def _warn_of_single_rows(
+    classes: LocalClasses, usable: np.ndarray, rows: TaskRows
+) -> None:
+    """Warn of classes that no episode can hold."""
+    left_out = np.flatnonzero(~usable)
+    if len(left_out):
+        first = left_out[0]
+        warnings.warn(
+            f"{len(left_out)} classes with a single row are left out of the episodes, "
+            f"first {classes.labels[classes.cell_label[first]]!r} of "
+            f"{rows.name_of(classes.cell_task[first])}: a class needs a row to learn "
+            "from and one to be scored on.",
+            FewTasksWarning,
+            stacklevel=2,
+        )

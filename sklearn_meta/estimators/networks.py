@@ -1,0 +1,89 @@
+"""Building the network that an estimator asks for."""
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from sklearn_meta.functional import build_mlp
+
+__all__ = ["build_network"]
+
+
+def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.Module:
+    """Return the user's module, or a multi-layer perceptron.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Has ``module``, ``module_params`` and, for the perceptron,
+        ``hidden_layer_sizes`` and ``activation``.
+    n_features : int
+        Columns of the rows.
+    n_outputs : int or None
+        Outputs that the network must have; None for an embedding of any width.
+
+    Returns
+    -------
+    network : nn.Module
+        Maps rows (n, n_features) to (n, n_outputs).
+
+    Raises
+    ------
+    TypeError
+        If the user's module is no ``nn.Module`` or cannot be called so.
+    ValueError
+        If it does not map rows as it must.
+    """
+    if estimator.module is None:
+        *hidden, width = estimator.hidden_layer_sizes or (n_features,)
+        if n_outputs is not None:
+            hidden, width = estimator.hidden_layer_sizes, n_outputs
+        return build_mlp(n_features, hidden, width, estimator.activation)
+    network = _call_module(estimator, n_features, n_outputs)
+    _check_mapping(network, n_features, n_outputs)
+    return network
+
+
+def _call_module(estimator: Any, n_features: int, n_outputs: int | None) -> nn.Module:
+    """Build the user's module with the arguments that it takes."""
+    module, params = estimator.module, estimator.module_params or {}
+    if isinstance(module, nn.Module):
+        if params:
+            raise TypeError(
+                "module_params needs module to be a class or a callable, got an "
+                f"instance of {type(module).__name__}."
+            )
+        return copy.deepcopy(module)
+    offered = {"n_features": n_features, "n_outputs": n_outputs}
+    if n_outputs is None:
+        del offered["n_outputs"]
+    network = module(**{k: v for k, v in offered.items() if _takes(module, k)} | params)
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"Expected module to return an nn.Module, got {type(network).__name__}."
+        )
+    return network
+
+
+def _takes(module: Any, name: str) -> bool:
+    """Return whether a callable has a parameter of that name, or any."""
+    parameters = inspect.signature(module).parameters.values()
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _check_mapping(network: nn.Module, n_features: int, n_outputs: int | None) -> None:
+    """Try the network on two rows."""
+    rows = torch.zeros(2, n_features)
+    was_training = network.training
+    with torch.no_grad():
+        shape = tuple(network.float().eval()(rows).shape)
+    network.train(was_training)
+    wanted = f"(2, {'n' if n_outputs is None else n_outputs})"
+    if len(shape) != 2 or shape[0] != 2 or shape[1] != (n_outputs or shape[1]):
+        raise ValueError(
+            f"Expected module to map 2 rows of {n_features} features to shape {wanted}, "
+            f"got {shape}."
+        )

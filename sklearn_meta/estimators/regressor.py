@@ -1,0 +1,131 @@
+"""What meta-regressors share: one numeric target, predicted as a Gaussian."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from sklearn.base import RegressorMixin
+
+from sklearn_meta.episodes import RowEpisodeSampler
+from sklearn_meta.functional import gaussian_nll
+from sklearn_meta.targets import NumericScale
+from sklearn_meta.tasks import TaskRows, is_task_sequence
+
+__all__ = ["MetaRegressorMixin"]
+
+
+class MetaRegressorMixin(RegressorMixin):
+    """Numeric targets, episodes over the rows of a task, Gaussian predictions."""
+
+    _numeric_target = True
+
+    def predict(self, X: Any, return_std: bool = False, tasks: Any = None) -> Any:
+        """Predict the mean of each row's target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        return_std : bool, default=False
+            Whether the standard deviation is returned too.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        y_mean : ndarray of shape (n_samples,)
+            Predicted mean, in the unit of the target.
+        y_std : ndarray of shape (n_samples,)
+            Predicted standard deviation, only if ``return_std``.
+
+        Raises
+        ------
+        NotAdaptedError
+            If the model was fitted on tasks and is not adapted to one.
+        ValueError
+            If a task id is not among those adapted to.
+        """
+        (mean, std), _ = self._query(X, tasks)
+        mean = self.target_scale_.decode(mean)
+        return (mean, std * self.target_scale_.scale) if return_std else mean
+
+    def predict_quantiles(
+        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), tasks: Any = None
+    ) -> np.ndarray:
+        """Predict quantiles of each row's target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
+            Levels, each in (0, 1).
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_quantiles)
+            The quantiles, in the unit of the target.
+
+        Raises
+        ------
+        ValueError
+            If a level is not in (0, 1).
+        """
+        levels = np.asarray(quantiles, dtype=float)
+        if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
+            raise ValueError(f"Expected levels in (0, 1), got {quantiles!r}.")
+        mean, std = self.predict(X, return_std=True, tasks=tasks)
+        return mean[:, None] + std[:, None] * norm.ppf(levels)
+
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None
+    ) -> float:
+        """Return R2 on rows of the adapted task, or its mean over many tasks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or TaskCollection
+            Query rows of the task; or whole tasks, each of which is split into
+            support and query, adapted to and scored.
+        y : array-like of shape (n_samples,), default=None
+            Targets of rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; only without tasks.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row.
+
+        Returns
+        -------
+        score : float
+            R2, at most 1. Over tasks: the mean, with the middle of ``n_shots`` as the
+            number of support rows; see :func:`sklearn_meta.metrics.few_shot_score`.
+        """
+        if tasks is not None or is_task_sequence(X):
+            return self._score_on_tasks(X, y, tasks, stratify=False)
+        return super().score(X, y, sample_weight)
+
+    def _check_targets(self, rows: TaskRows) -> None:
+        """Nothing to check beyond what `check_tasks` did."""
+
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+        """Learn the scale of the target from the meta-training rows."""
+        self.target_scale_ = NumericScale.of(rows.y, self.normalize_y)
+
+    def _n_outputs(self) -> int:
+        return 1
+
+    def _sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
+        """Draw episodes over the rows of each task."""
+        X = self._tensor(self._scale(rows.X), device)
+        Y = self._tensor(self.target_scale_.encode(rows.y), device)
+        return RowEpisodeSampler(X, Y, rows.sizes, self._shot_range(), self.n_queries)
+
+    def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:
+        """Return scaled targets; regression has no attributes of a task."""
+        return self.target_scale_.encode(rows.y), {}
+
+    def _criterion(self) -> Any:
+        return gaussian_nll

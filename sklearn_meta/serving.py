@@ -1,0 +1,179 @@
+"""Adapting a trained learner to tasks, and asking it about their rows.
+
+Tasks of any size go through in chunks of bounded size, small ones together; single
+tasks are a chunk of one. Nothing here builds a graph or changes the learner.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.episodes import stack_rows, task_chunks
+
+__all__ = ["AdaptedTasks", "adapt_in_chunks"]
+
+# padded rows that go through the learner at once; bounds the memory of activations
+MAX_ROWS = 16384
+DTYPE = torch.float64
+
+State = dict[str, Any]
+
+
+class AdaptedTasks(NamedTuple):
+    """What a learner knows of each task it was adapted to.
+
+    Parameters
+    ----------
+    states : list of dict
+        A state per chunk of tasks; a tree of tensors, tasks first.
+    chunk : ndarray of shape (n_tasks,)
+        The chunk of each task.
+    slot : ndarray of shape (n_tasks,)
+        Its position in the chunk.
+    """
+
+    states: list[State]
+    chunk: np.ndarray
+    slot: np.ndarray
+
+    def query(
+        self, learner: nn.Module, X: np.ndarray, codes: np.ndarray, device: torch.device
+    ) -> tuple[np.ndarray, ...]:
+        """Predict rows, each with its own task.
+
+        Parameters
+        ----------
+        learner : nn.Module
+            The learner that was adapted.
+        X : ndarray of shape (n_rows, n_features)
+            Scaled rows.
+        codes : ndarray of shape (n_rows,)
+            The position of each row's task.
+        device : torch.device
+            Where the learner lives.
+
+        Returns
+        -------
+        parts : tuple of ndarray
+            ``(logits,)`` of shape (n_rows, n_classes), or ``(mean, std)``, each of
+            shape (n_rows,).
+        """
+        parts: tuple[np.ndarray, ...] = ()
+        for state, rows, sizes in self._batches(codes):
+            stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
+            with torch.no_grad():
+                prediction = learner.query(state, stack)
+            found = _as_arrays(prediction, mask)
+            if not parts:
+                parts = tuple(np.empty((len(X), *f.shape[1:])) for f in found)
+            for part, values in zip(parts, found, strict=True):
+                part[rows] = values
+        return parts
+
+    def _batches(
+        self, codes: np.ndarray
+    ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
+        """Yield states with the rows that belong to them and the rows per state."""
+        for c, state in enumerate(self.states):
+            rows = np.flatnonzero(self.chunk[codes] == c)
+            if not len(rows):
+                continue
+            rows = rows[np.argsort(codes[rows], kind="stable")]
+            piece_slot, sizes = _cut_into_pieces(self.slot[codes[rows]])
+            starts = np.cumsum(sizes) - sizes
+            for pieces in task_chunks(sizes, MAX_ROWS):
+                own = row_numbers(starts[pieces], sizes[pieces])
+                slots = torch.as_tensor(piece_slot[pieces])
+                yield (
+                    select_tasks(state, slots),
+                    rows[own],
+                    sizes[pieces],
+                )
+
+
+def adapt_in_chunks(
+    learner: nn.Module,
+    X: np.ndarray,
+    Y: np.ndarray,
+    sizes: np.ndarray,
+    device: torch.device,
+) -> AdaptedTasks:
+    """Adapt a learner to many tasks.
+
+    Parameters
+    ----------
+    learner : nn.Module
+        A trained learner in float64, in evaluation mode.
+    X : ndarray of shape (n_rows, n_features)
+        Scaled support rows, those of a task adjacent.
+    Y : ndarray of shape (n_rows, n_outputs)
+        Scaled targets or one-hot labels.
+    sizes : ndarray of shape (n_tasks,)
+        Support rows of each task.
+    device : torch.device
+        Where the learner lives.
+
+    Returns
+    -------
+    adapted : AdaptedTasks
+        The state of each task.
+    """
+    starts = np.cumsum(sizes) - sizes
+    chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
+    states = []
+    for c, tasks in enumerate(task_chunks(sizes, MAX_ROWS)):
+        rows = row_numbers(starts[tasks], sizes[tasks])
+        X_stack, mask = stack_rows(X[rows], sizes[tasks], device, DTYPE)
+        Y_stack, _ = stack_rows(Y[rows], sizes[tasks], device, DTYPE)
+        with torch.no_grad():
+            states.append(learner.adapt(X_stack, Y_stack, mask))
+        chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
+    return AdaptedTasks(states, chunk, slot)
+
+
+def row_numbers(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the row numbers of runs of rows, one run after another."""
+    offsets = np.cumsum(sizes) - sizes
+    return np.repeat(starts - offsets, sizes) + np.arange(sizes.sum())
+
+
+def select_tasks(state: Any, slots: Tensor) -> Any:
+    """Return the states of some tasks of a chunk."""
+    if isinstance(state, Tensor):
+        return state[slots.to(state.device)]
+    if isinstance(state, dict):
+        return {name: select_tasks(part, slots) for name, part in state.items()}
+    raise TypeError(
+        f"A state is a tree of tensors in dicts, got {type(state).__name__}."
+    )
+
+
+def move_state(state: Any, device: torch.device) -> Any:
+    """Return a tree of tensors (and other values) on another device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: move_state(part, device) for name, part in state.items()}
+    if isinstance(state, list):
+        return [move_state(part, device) for part in state]
+    return state
+
+
+def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut sorted slots into runs of at most MAX_ROWS; return their slot and length."""
+    begins = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
+    lengths = np.diff(np.r_[begins, len(slots)])
+    n_pieces = -(-lengths // MAX_ROWS)
+    sizes = np.full(n_pieces.sum(), MAX_ROWS)
+    last = np.cumsum(n_pieces) - 1
+    sizes[last] = lengths - (n_pieces - 1) * MAX_ROWS
+    return np.repeat(slots[begins], n_pieces), sizes
+
+
+def _as_arrays(prediction: Any, mask: Tensor) -> tuple[np.ndarray, ...]:
+    """Return the real rows of a prediction as arrays on the CPU."""
+    parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
+    return tuple(part[mask].cpu().numpy() for part in parts)

@@ -1,0 +1,114 @@
+"""From targets to numbers a learner can read, and back."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["LocalClasses", "NumericScale", "one_hot", "shared_labels"]
+
+
+class NumericScale(NamedTuple):
+    """Shift and scale of a numeric target.
+
+    ``encode`` and ``decode`` are inverse; a standard deviation is decoded by the scale
+    alone.
+    """
+
+    mean: float
+    scale: float
+
+    @classmethod
+    def of(cls, y: np.ndarray, normalize: bool) -> "NumericScale":
+        """Learn the scale of targets; a constant target keeps its unit."""
+        if not normalize:
+            return cls(0.0, 1.0)
+        return cls(float(y.mean()), float(y.std()) or 1.0)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return targets of shape (n_rows, 1) in units of the scale."""
+        return ((y - self.mean) / self.scale)[:, None]
+
+    def decode(self, mean: np.ndarray) -> np.ndarray:
+        """Return predictions in the unit of the target."""
+        return mean * self.scale + self.mean
+
+
+class LocalClasses(NamedTuple):
+    """Classes that belong to their task: each task numbers its own from 0.
+
+    A cell is a class of a task. Cells lie task by task, labels sorted within a task.
+    """
+
+    labels: np.ndarray  # (n_labels,), all labels of all tasks, sorted
+    cell_label: np.ndarray  # (n_cells,), position in labels
+    cell_task: np.ndarray  # (n_cells,)
+    cell_size: np.ndarray  # (n_cells,)
+    row_cell: np.ndarray  # (n_rows,)
+
+    @classmethod
+    def of(cls, y: np.ndarray, codes: np.ndarray) -> "LocalClasses":
+        """Find the cells of rows with labels ``y`` in tasks ``codes``."""
+        labels, label = np.unique(y, return_inverse=True)
+        cells, row_cell, size = np.unique(
+            codes * len(labels) + label, return_inverse=True, return_counts=True
+        )
+        task, cell_label = np.divmod(cells, len(labels))
+        return cls(labels, cell_label, task, size, row_cell)
+
+    @property
+    def per_task(self) -> np.ndarray:
+        """Number of classes of each task, of shape (n_tasks,)."""
+        return np.bincount(self.cell_task)
+
+    @property
+    def cell_position(self) -> np.ndarray:
+        """Number of each cell's class within its task, of shape (n_cells,)."""
+        first = np.cumsum(self.per_task) - self.per_task
+        return np.arange(len(self.cell_task)) - first[self.cell_task]
+
+    @property
+    def row_position(self) -> np.ndarray:
+        """Number of each row's class within its task, of shape (n_rows,)."""
+        return self.cell_position[self.row_cell]
+
+    def of_task(self, task: int) -> np.ndarray:
+        """Return the sorted labels of one task."""
+        return self.labels[self.cell_label[self.cell_task == task]]
+
+
+def one_hot(positions: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return indicator rows of shape (n_rows, n_classes)."""
+    return np.eye(n_classes)[positions]
+
+
+def shared_labels(y: np.ndarray, codes: np.ndarray) -> bool:
+    """Return whether labels look like they mean the same in every task.
+
+    They do if some task has all of them. Where tasks are about different classes, no
+    task has them all.
+    """
+    classes = LocalClasses.of(y, codes)
+    return bool(classes.per_task.max() == len(classes.labels))
+
+
+def check_known_labels(y: Any, classes: np.ndarray, where: str) -> np.ndarray:
+    """Return the position of each label in the sorted classes.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes.
+    """
+    y = np.asarray(y)
+    try:
+        positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        unknown = y[classes[positions] != y]
+    except TypeError:  # labels of another kind cannot be compared with the classes
+        unknown = y
+    if len(unknown):
+        raise ValueError(
+            f"{where} has the label {unknown[0]!r}, which was not seen in fit. Expected "
+            f"one of {classes.tolist()}. If labels have their own meaning in every "
+            "task, fit with label_mode='task'."
+        )
+    return positions

@@ -1,0 +1,448 @@
+"""The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``.
+
+One skorch "batch" is a chunk of many outer steps, so that skorch's work for a batch
+(history, callbacks, one number read from the device) is paid once per chunk while its
+callbacks and history stay usable.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from sklearn_meta.episodes import ClassEpisodeSampler, EpisodeRows, RowEpisodeSampler
+from sklearn_meta.exceptions import DeviceWarning, DivergenceWarning
+from sklearn_meta.functional.likelihoods import masked_task_mean
+
+__all__ = ["OuterLoop", "TrainingRecord", "one_thread", "resolve_device", "seeded"]
+
+EpisodeSampler = RowEpisodeSampler | ClassEpisodeSampler
+
+# outer steps between two evaluations: enough to make skorch's cost vanish
+MAX_CHUNK_STEPS = 50
+MIN_CHUNKS = 12
+VALIDATION_BATCH = 64
+# before this share of the steps a rate that still rises or is high says little
+PATIENCE_FROM = 0.4
+WARM_UP = 0.1
+
+
+@dataclass
+class TrainingRecord:
+    """What a run of the outer loop left behind."""
+
+    history: Any
+    loss_curve: list[float]
+    validation_scores: list[float] | None
+    optimizer_state: dict
+
+
+@dataclass
+class OuterLoop:
+    """Settings of the outer loop.
+
+    Parameters
+    ----------
+    criterion : callable
+        Maps a prediction and the query targets to a loss per query row, of shape
+        (n_tasks, n_query).
+    max_iter : int
+        Outer steps.
+    meta_batch_size : int
+        Episodes in an outer step.
+    lr : float
+        Largest rate of the outer optimizer.
+    lr_schedule : {"one_cycle", "constant"}
+        "one_cycle" rises over the first tenth and falls to zero along a cosine.
+    optimizer : class or None
+        A ``torch.optim.Optimizer``; None is AdamW with weight decay 1e-3.
+    optimizer_params : dict
+        Its keyword arguments besides ``lr``.
+    max_grad_norm : float or None
+        The norm to which the outer gradient is clipped.
+    n_iter_no_change : int
+        Evaluations on the held-out tasks without gain before stopping.
+    callbacks : list
+        skorch callbacks of the user.
+    verbose : int
+        Whether a progress bar is shown.
+
+    Notes
+    -----
+    The loss is the mean over each task's own query rows, then over tasks.
+    """
+
+    criterion: Callable[[Any, Tensor], Tensor]
+    max_iter: int
+    meta_batch_size: int
+    lr: float
+    lr_schedule: str = "one_cycle"
+    optimizer: Any = None
+    optimizer_params: dict = field(default_factory=dict)
+    max_grad_norm: float | None = 2.0
+    n_iter_no_change: int = 5
+    callbacks: list = field(default_factory=list)
+    verbose: int = 0
+
+    def run(
+        self,
+        learner: nn.Module,
+        sampler: EpisodeSampler,
+        validation: "ValidationEpisodes | None",
+        generator: torch.Generator,
+        optimizer_state: dict | None = None,
+    ) -> TrainingRecord:
+        """Train a learner in place; with validation it ends with its best weights."""
+        stream = EpisodeStream(sampler, self.max_iter, self.meta_batch_size, generator)
+        net = self._build_net(learner, stream, validation).initialize()
+        if optimizer_state is not None:
+            net.optimizer_.load_state_dict(optimizer_state)
+        net.partial_fit(stream)
+        if not stream.finished and net.stopped_by is None:
+            warnings.warn(
+                f"The fit was interrupted after {stream.n_drawn} of {self.max_iter} "
+                "outer steps; the model keeps the best weights it had until then.",
+                stacklevel=2,
+            )
+        scores = (
+            None
+            if validation is None
+            else [-row["valid_loss"] for row in net.history if "valid_loss" in row]
+        )
+        return TrainingRecord(
+            net.history,
+            torch.cat(net.losses).tolist() if net.losses else [],
+            scores,
+            net.optimizer_.state_dict(),
+        )
+
+    def _build_net(
+        self,
+        learner: nn.Module,
+        stream: "EpisodeStream",
+        validation: "ValidationEpisodes | None",
+    ) -> "_ChunkNet":
+        """Put learner, optimizer and callbacks into a skorch net."""
+        optimizer, params = self.optimizer, dict(self.optimizer_params)
+        if optimizer is None:
+            optimizer = torch.optim.AdamW
+            params = {"weight_decay": 1e-3, "fused": True} | params
+        own: list = [("keep_finite", KeepFinite())]
+        if validation is not None:
+            first = math.ceil(PATIENCE_FROM * stream.n_chunks)
+            own.append(("keep_best", KeepBest(self.n_iter_no_change, first)))
+        if self.verbose:
+            own.append(("progress", Progress(self.max_iter)))
+        net = _ChunkNet(
+            learner,
+            criterion=nn.Identity,
+            optimizer=optimizer,
+            lr=self.lr,
+            max_epochs=stream.n_chunks,
+            train_split=None if validation is None else predefined_split(validation),
+            iterator_train=Chunks,
+            iterator_valid=Chunks,
+            callbacks=own + list(self.callbacks),
+            callbacks__print_log=None,
+            verbose=0,
+            device=None,
+            **{f"optimizer__{name}": value for name, value in params.items()},
+        )
+        return net.attach(self)
+
+    def rate(self, step: int) -> float:
+        """Return the rate of an outer step, counted from 0."""
+        if self.lr_schedule == "constant":
+            return self.lr
+        progress = (step + 0.5) / self.max_iter
+        if progress < WARM_UP:
+            return self.lr * progress / WARM_UP
+        return (
+            self.lr
+            * 0.5
+            * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+        )
+
+
+class EpisodeStream(Dataset):
+    """All episodes of a run, drawn one chunk of outer steps at a time."""
+
+    def __init__(
+        self,
+        sampler: EpisodeSampler,
+        max_iter: int,
+        meta_batch_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.sampler, self.generator = sampler, generator
+        self.max_iter, self.meta_batch_size = max_iter, meta_batch_size
+        self.chunk_steps = max(1, min(MAX_CHUNK_STEPS, max_iter // MIN_CHUNKS))
+        self.n_drawn = 0
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks of a whole run."""
+        return -(-self.max_iter // self.chunk_steps)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all outer steps were handed out."""
+        return self.n_drawn >= self.max_iter
+
+    def __len__(self) -> int:
+        return self.max_iter * self.meta_batch_size
+
+    def chunk(self) -> EpisodeRows:
+        """Draw the episodes of the next outer steps."""
+        n_steps = min(self.chunk_steps, self.max_iter - self.n_drawn)
+        self.n_drawn += n_steps
+        rows = self.sampler.sample(n_steps * self.meta_batch_size, self.generator)
+        return rows.to(self.sampler.X.device)
+
+
+class ValidationEpisodes(Dataset):
+    """A fixed set of episodes of the held-out tasks."""
+
+    def __init__(
+        self, sampler: EpisodeSampler, n_episodes: int, generator: torch.Generator
+    ) -> None:
+        self.sampler = sampler
+        self._rows = sampler.sample(n_episodes, generator).to(sampler.X.device)
+
+    def __len__(self) -> int:
+        return len(self._rows.support)
+
+    def chunk(self) -> EpisodeRows:
+        """Return the episodes, the same at each call."""
+        return self._rows
+
+
+class Chunks:
+    """The iterator skorch asks for: one chunk per epoch."""
+
+    def __init__(self, dataset: Any, batch_size: int) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[EpisodeRows]:
+        yield self.dataset.chunk()
+
+
+class _ChunkNet(NeuralNet):
+    """A skorch net whose batch is a chunk of outer steps."""
+
+    def attach(self, loop: OuterLoop) -> "_ChunkNet":
+        """Set what a run needs and skorch has no parameter for."""
+        self.loop = loop
+        self.losses: list[Tensor] = []
+        self.n_steps = 0
+        self.stopped_by: str | None = None
+        return self
+
+    def stop(self, reason: str) -> None:
+        """End the run after this chunk, in skorch's own way."""
+        self.stopped_by = reason
+        raise KeyboardInterrupt
+
+    def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> tuple:
+        """Remember the samplers that the steps gather from."""
+        datasets = super().get_split_datasets(X, y, **params)
+        self.samplers = [None if data is None else data.sampler for data in datasets]
+        return datasets
+
+    def train_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
+        """Take the outer steps of a chunk; the loss is read once, at its end."""
+        self.module_.train()
+        size, losses = self.loop.meta_batch_size, []
+        for begin in range(0, len(batch.support), size):
+            rows = batch.select(slice(begin, begin + size))
+            losses.append(self._outer_step(rows))
+        self.losses.append(torch.stack(losses).cpu())
+        return {"loss": self.losses[-1].mean(), "y_pred": None}
+
+    def _outer_step(self, rows: EpisodeRows) -> Tensor:
+        """Take one step of the outer optimizer and return its loss."""
+        self.optimizer_.zero_grad(set_to_none=True)
+        loss = self._episode_loss(self.samplers[0], rows)
+        loss.backward()
+        if self.loop.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.module_.parameters(), self.loop.max_grad_norm)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.loop.rate(self.n_steps)
+        self.optimizer_.step()
+        self.n_steps += 1
+        return loss.detach()
+
+    def validation_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
+        """Return the loss on the held-out tasks."""
+        self.module_.eval()
+        total = 0.0
+        with torch.no_grad():
+            for begin in range(0, len(batch.support), VALIDATION_BATCH):
+                rows = batch.select(slice(begin, begin + VALIDATION_BATCH))
+                loss = self._episode_loss(self.samplers[1], rows)
+                total = total + loss * len(rows.support)
+        return {"loss": total / len(batch.support), "y_pred": None}
+
+    def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
+        """Mean over each task's own query rows, then over tasks."""
+        episodes = sampler.gather(rows)
+        prediction = self.module_(
+            episodes.X_support,
+            episodes.Y_support,
+            episodes.support_mask,
+            episodes.X_query,
+        )
+        row_loss = self.loop.criterion(prediction, episodes.Y_query)
+        return masked_task_mean(row_loss, episodes.query_mask)
+
+
+class KeepFinite(Callback):
+    """Stop at the first chunk that leaves the finite numbers, on the weights before."""
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Start from the weights as they are."""
+        self.weights_ = _copy_weights(net.module_)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Check the loss and the weights of the chunk."""
+        weights = net.module_.state_dict().values()
+        finite = torch.stack([w.isfinite().all() for w in weights]).all()
+        if bool(finite) and math.isfinite(net.history[-1, "train_loss"]):
+            self.weights_ = _copy_weights(net.module_)
+            return
+        net.module_.load_state_dict(self.weights_)
+        warnings.warn(
+            f"The outer loop diverged within the first {net.n_steps} steps; the last "
+            "finite weights are kept. Lower lr or inner_lr, or scale the features "
+            "and the target.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+        net.stop("divergence")
+
+
+class KeepBest(Callback):
+    """Keep the weights with the least loss on held-out tasks; stop without gain.
+
+    Parameters
+    ----------
+    patience : int
+        Evaluations without gain before stopping.
+    first_epoch : int
+        No stop before this evaluation.
+    """
+
+    def __init__(self, patience: int, first_epoch: int) -> None:
+        self.patience = patience
+        self.first_epoch = first_epoch
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Forget an earlier run."""
+        self.best_loss_, self.best_weights_, self.misses_ = math.inf, None, 0
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare the loss on the held-out tasks with the best so far."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_loss_:
+            self.best_loss_, self.misses_ = loss, 0
+            self.best_weights_ = _copy_weights(net.module_)
+            return
+        self.misses_ += 1
+        if self.misses_ >= self.patience and len(net.history) >= self.first_epoch:
+            net.stop("no gain on the held-out tasks")
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Go back to the best weights, after an interruption too."""
+        if self.best_weights_ is not None:
+            net.module_.load_state_dict(self.best_weights_)
+
+
+class Progress(Callback):
+    """A bar with the outer steps, the loss and the held-out loss."""
+
+    def __init__(self, max_iter: int) -> None:
+        self.max_iter = max_iter
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.max_iter, unit="step", desc="meta-training")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Move the bar to the steps taken."""
+        last = net.history[-1]
+        shown = {"loss": f"{last['train_loss']:.4f}"}
+        if "valid_loss" in last:
+            shown["held-out"] = f"{last['valid_loss']:.4f}"
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update(net.n_steps - self.bar_.n)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the bar, whatever ended the run."""
+        self.bar_.close()
+
+
+def _copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Copy the weights, so that later steps do not change them."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch inside the block and give the global state back after it."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        # torch.manual_seed would also reseed devices that are not forked here
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Use one CPU thread inside the block: more only slow many small products down."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch.device:
+    """Return the device to use; "auto" is the GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there and ``must_exist``; else a warning is given and the
+        CPU is used.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device)
+    if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available()):
+        return device
+    if must_exist:
+        raise ValueError(
+            f"device={str(device)!r} is not available here. Use device='auto' or 'cpu'."
+        )
+    warnings.warn(
+        f"The device {str(device)!r} is not available here; the model is loaded on the "
+        "CPU.",
+        DeviceWarning,
+        stacklevel=3,
+    )
+    return torch.device("cpu")
