@@ -46,9 +46,9 @@ class MetaPipeline(Pipeline):
 
     Notes
     -----
-    A stock ``Pipeline`` takes flat rows with
-    ``fit(X, y, tasks=ids)`` under ``sklearn.set_config(enable_metadata_routing=True)``,
-    and with ``fit(X, y, <last step>__tasks=ids)`` without; what it becomes is adapted by
+    A stock ``Pipeline`` takes flat rows with ``fit(X, y, tasks=ids)`` under
+    ``sklearn.set_config(enable_metadata_routing=True)``, and with
+    ``fit(X, y, <last step>__tasks=ids)`` without; it is adapted by
     :func:`sklearn_meta.adaptation.adapt`. It has no way to take a collection, whose
     rows its transformers would have to find.
 
@@ -152,7 +152,14 @@ class MetaPipeline(Pipeline):
         self.steps = adapt_tasks(self, X, y, tasks).steps
         return self
 
-    def score(self, X: Any, y: Any = None, tasks: Any = None, **params: Any) -> float:
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        tasks: Any = None,
+        **params: Any,
+    ) -> float:
         """Return the score of the last step on tasks, or on rows of an adapted one.
 
         Parameters
@@ -163,6 +170,8 @@ class MetaPipeline(Pipeline):
             the pipeline is adapted to.
         y : array-like of shape (n_samples,), default=None
             Targets of flat rows; None with a sequence of tasks.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; only without tasks.
         tasks : array-like of shape (n_samples,), default=None
             Task id of each flat row.
         **params : dict
@@ -176,7 +185,7 @@ class MetaPipeline(Pipeline):
         """
         X, y, tasks = _flat_rows(X, y, tasks)
         if tasks is None:
-            return super().score(X, y, **params)
+            return super().score(X, y, sample_weight, **params)
         if innermost(self) is not self.steps[-1][1]:
             return few_shot_score(self, X, y, tasks)
         with config_context(enable_metadata_routing=True):
