@@ -1,0 +1,283 @@
+"""What only learners by gradient descent must do."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_meta.functional import (
+    build_mlp,
+    categorical_nll,
+    class_means,
+    masked_task_mean,
+    squared_error,
+    squared_error_with_noise,
+    squared_euclidean,
+)
+from sklearn_meta.learners import GradientLearner
+
+N_TASKS, N_SUPPORT, N_FEATURES, N_CLASSES = 3, 6, 2, 3
+
+
+class _Wrapped(nn.Module):
+    """Hides a network's layers, so that it takes the vmap path."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.inside = network
+
+    def forward(self, X):
+        return self.inside(X)
+
+
+@pytest.fixture
+def episode():
+    generator = torch.Generator().manual_seed(0)
+    shape = (N_TASKS, N_SUPPORT, N_FEATURES)
+    X, Q = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    mask = torch.ones(shape[:2], dtype=torch.bool)
+    mask[0, 4:] = False
+    return X, mask, Q
+
+
+def _targets(rows):
+    return rows.sum(-1, keepdim=True).sin()
+
+
+def _classes():
+    labels = torch.arange(N_SUPPORT) % N_CLASSES
+    one_hot = torch.eye(N_CLASSES, dtype=torch.float64)[labels]
+    return one_hot.expand(N_TASKS, -1, -1)
+
+
+def _regressor(network=None, wrap=False, **options):
+    torch.manual_seed(0)
+    network = network or build_mlp(N_FEATURES, (4,), 1, "tanh")
+    network = _Wrapped(network) if wrap else network
+    return GradientLearner(network.double(), **options).double()
+
+
+def _classifier(wrap=False, **options):
+    torch.manual_seed(0)
+    network = build_mlp(N_FEATURES, (4,), 5, "tanh").double()
+    network = _Wrapped(network) if wrap else network
+    options = {"head": "prototypes", "likelihood": "categorical"} | options
+    return GradientLearner(network, **options).double()
+
+
+def _meta_gradient(learner, episode):
+    """Gradient of the mean query error, as one vector."""
+    X, mask, Q = episode
+    prediction = learner(X, _targets(X), mask, Q)
+    loss = masked_task_mean(squared_error(prediction.mean, _targets(Q)), mask)
+    params = [p for p in learner.parameters() if not p.ndim == 0]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, params)])
+
+
+def _class_loss(learner, episode):
+    X, mask, Q = episode
+    return masked_task_mean(
+        categorical_nll(learner(X, _classes(), mask, Q), _classes()), mask
+    )
+
+
+def _assert_finite_differences(learner, loss):
+    """Check d loss / d parameter by central differences, a few numbers a tensor."""
+    params = [p for p in learner.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss(), params, materialize_grads=True)
+    step = 1e-5
+    for p, gradient in zip(params, gradients, strict=True):
+        for i in range(min(p.numel(), 4)):
+            values = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    p.view(-1)[i] += sign * step
+                values.append(loss().item())
+                with torch.no_grad():
+                    p.view(-1)[i] -= sign * step
+            expected = (values[0] - values[1]) / (2 * step)
+            assert gradient.view(-1)[i].item() == pytest.approx(
+                expected, rel=1e-5, abs=1e-8
+            )
+
+
+def test_forward_with_zero_steps_equals_the_network(episode):
+    # Law 1.
+    X, mask, Q = episode
+    learner = _regressor(inner_steps=0)
+    expected = learner.network(Q.flatten(0, 1)).view(N_TASKS, -1)
+    assert torch.allclose(learner(X, _targets(X), mask, Q).mean, expected, atol=1e-14)
+
+
+def test_protomaml_with_zero_steps_equals_prototypes(episode):
+    # Law 6: before any step, ProtoMAML is a prototypical network.
+    X, mask, Q = episode
+    learner = _classifier(inner_steps=0)
+    Y = _classes() * mask[..., None]
+    prototypes = class_means(learner.network(X), Y)
+    distances = squared_euclidean(learner.network(Q), prototypes)
+    expected = (-distances * learner.log_scale.exp() / 5).softmax(-1)
+    torch.testing.assert_close(learner(X, Y, mask, Q).softmax(-1), expected)
+
+
+@pytest.mark.parametrize("learn_inner_lr", [True, False])
+@pytest.mark.parametrize("adapted", ["all", "head"])
+def test_meta_gradient_of_regressor_equals_finite_differences(
+    episode, adapted, learn_inner_lr
+):
+    # Law 2, rates and noise included.
+    learner = _regressor(inner_steps=3, adapted=adapted, learn_inner_lr=learn_inner_lr)
+    X, mask, Q = episode
+
+    def loss():
+        prediction = learner(X, _targets(X), mask, Q)
+        # The criterion with its detached residual is no plain function: square it.
+        rows = squared_error(prediction.mean, _targets(Q)) + prediction.std
+        return masked_task_mean(rows, mask)
+
+    _assert_finite_differences(learner, loss)
+
+
+@pytest.mark.parametrize("adapted", ["all", "head"])
+def test_meta_gradient_of_protomaml_equals_finite_differences(episode, adapted):
+    # Law 2: through the prototypes too, from which the head starts.
+    learner = _classifier(inner_steps=2, adapted=adapted, inner_lr=0.3)
+    _assert_finite_differences(learner, lambda: _class_loss(learner, episode))
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_meta_gradient_of_one_linear_step_equals_closed_form(episode, second_order):
+    # Law 2: (I - lr H)^T g; first order drops H.
+    X, mask, Q = episode
+    network = nn.Linear(N_FEATURES, 1, bias=False)
+    learner = _regressor(
+        nn.Sequential(network), inner_steps=1, inner_lr=0.1, second_order=second_order
+    )
+    w, n = network.weight.detach().mT, mask.sum(1)[:, None, None]
+    S = X * mask[..., None]
+    hessian = 2 * S.mT @ S / n
+    start = 2 * S.mT @ (S @ w - _targets(X) * mask[..., None]) / n
+    R = Q * mask[..., None]
+    outer = 2 * R.mT @ (R @ (w - 0.1 * start) - _targets(Q) * mask[..., None]) / n
+    if second_order:
+        outer = outer - 0.1 * hessian @ outer
+    expected = outer.mean(0).flatten()
+    torch.testing.assert_close(_meta_gradient(learner, episode), expected)
+
+
+@pytest.mark.parametrize("adapted", ["all", "head"])
+@pytest.mark.parametrize("second_order", [True, False])
+def test_meta_gradient_of_stacked_path_equals_vmap_path(episode, adapted, second_order):
+    # Two engines, one answer, to 1e-10.
+    options = {"adapted": adapted, "second_order": second_order}
+    stacked = _regressor(**options)
+    mapped = _regressor(wrap=True, **options)
+    assert (stacked.engine, mapped.engine) == ("stacked", "vmap")
+    ours, theirs = (_meta_gradient(m, episode) for m in (stacked, mapped))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_protomaml_gradient_of_stacked_path_equals_vmap_path(episode):
+    # The head of prototypes goes through both engines as well.
+    gradients = []
+    for wrap in (False, True):
+        learner = _classifier(wrap=wrap)
+        loss = _class_loss(learner, episode)
+        gradients.append(torch.autograd.grad(loss, list(learner.parameters())))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_first_order_gradient_differs_from_second_order_but_is_not_zero(episode):
+    # Law 2: detaching the parameters instead would give zero, and nothing would train.
+    first, second = (
+        _meta_gradient(_regressor(second_order=flag), episode) for flag in (False, True)
+    )
+    assert first.abs().max() > 1e-3
+    assert not torch.allclose(first, second, rtol=1e-3)
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_outer_steps_lower_the_loss(episode, second_order):
+    # The whole of it trains, noise included.
+    X, mask, Q = episode
+    learner = _regressor(second_order=second_order)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.02)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        rows = squared_error_with_noise(learner(X, _targets(X), mask, Q), _targets(Q))
+        loss = masked_task_mean(rows, mask)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_adapt_in_eval_mode_builds_no_graph_and_equals_training_mode(episode):
+    # The same steps, without the memory of differentiating them.
+    X, mask, _ = episode
+    learner = _regressor()
+    trained = learner.adapt(X, _targets(X), mask)
+    served = learner.eval().adapt(X, _targets(X), mask)
+    assert trained["network.0.weight"].requires_grad
+    for key, value in served.items():
+        assert not value.requires_grad
+        torch.testing.assert_close(value, trained[key].detach())
+
+
+@pytest.mark.parametrize("inner_lr", [50.0, 1e30, 1e300])
+@pytest.mark.parametrize("build", [_regressor, _classifier])
+def test_adapt_in_eval_mode_with_huge_rate_is_guarded(episode, build, inner_lr):
+    # Law 9: never NaN, and the caller is told which tasks diverged.
+    X, mask, Q = episode
+    learner = build(inner_lr=inner_lr).eval()
+    learner.adapt_steps = 20
+    Y = _targets(X) if learner.likelihood == "gaussian" else _classes()
+    state = learner.adapt(X * 100, Y * 10, mask)
+    assert state["diverged"].shape == (N_TASKS,)
+    assert state["diverged"].any()
+    prediction = learner.query(state, Q)
+    outputs = torch.stack(prediction) if isinstance(prediction, tuple) else prediction
+    assert not outputs.isnan().any()
+
+
+def test_adapt_steps_in_eval_mode_count_instead_of_inner_steps(episode):
+    # Users may adapt longer than they trained.
+    X, mask, _ = episode
+    learner = _regressor(inner_steps=1).eval()
+    learner.adapt_steps = 0
+    state = learner.adapt(X, _targets(X), mask)
+    for name, p in learner.network.named_parameters():
+        assert torch.equal(state[f"network.{name}"], p.expand(N_TASKS, *p.shape))
+
+
+def test_anil_state_holds_the_head_only(episode):
+    # Serving many tasks of ANIL must not copy the body for each.
+    X, mask, _ = episode
+    state = _regressor(adapted="head").adapt(X, _targets(X), mask)
+    assert set(state) == {"network.2.weight", "network.2.bias", "std", "diverged"}
+
+
+def test_noise_depends_on_support_size_only(episode):
+    # Two scalars: an intercept and a slope in log(1 + n_support).
+    X, mask, _ = episode
+    learner = _regressor()
+    with torch.no_grad():
+        learner.noise_slope.fill_(-1)
+    std = learner.adapt(X, _targets(X), mask)["std"]
+    assert std[0] > std[1] and std[1] == std[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"head": "cosine"}, "head must be one of .* got 'cosine'"),
+        ({"adapted": "body"}, "adapted must be one of .* got 'body'"),
+        ({"likelihood": "poisson"}, "likelihood must be one of .* got 'poisson'"),
+        ({"head": "prototypes"}, "needs classes.*Use head='linear'"),
+    ],
+)
+def test_learner_with_wrong_option_says_what_is_expected(options, match):
+    # Programming errors must not surface as shape errors in the inner loop.
+    with pytest.raises(ValueError, match=match):
+        GradientLearner(build_mlp(2, (4,), 1), **options)
