@@ -1,0 +1,135 @@
+"""Splitters that keep the rows of a task together."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_validate
+from toy_estimators import ShiftRegressor
+
+from sklearn_meta.metrics import few_shot_scorer
+from sklearn_meta.model_selection import TaskKFold, TaskShuffleSplit
+from sklearn_meta.tasks import TaskCollection
+
+
+@pytest.fixture
+def ids(rng):
+    return rng.permutation(np.repeat(np.array(list("abcdef")), [4, 5, 6, 7, 8, 9]))
+
+
+def as_lists(splits):
+    return [(train.tolist(), test.tolist()) for train, test in splits]
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        TaskKFold(3),
+        TaskKFold(3, shuffle=True, random_state=0),
+        TaskShuffleSplit(4, test_size=2, random_state=0),
+    ],
+    ids=str,
+)
+def test_split_when_ids_are_given_then_no_task_is_on_both_sides(cv, ids):
+    # A task in both folds would make every score too good.
+    for train, test in cv.split(np.zeros((39, 1)), tasks=ids):
+        assert not set(ids[train]) & set(ids[test])
+        assert len(train) + len(test) == 39
+
+
+def test_task_k_fold_when_split_then_each_task_is_held_out_once(ids):
+    # The folds are a partition, as those of KFold are.
+    held = [set(ids[test]) for _, test in TaskKFold(3).split(ids, tasks=ids)]
+    assert sorted(name for fold in held for name in fold) == list("abcdef")
+
+
+@pytest.mark.parametrize(
+    ("own", "stock"),
+    [
+        (TaskKFold(3), GroupKFold(3)),
+        (
+            TaskShuffleSplit(3, test_size=0.5, random_state=1),
+            GroupShuffleSplit(3, test_size=0.5, random_state=1),
+        ),
+    ],
+)
+def test_split_when_ids_are_sorted_then_equals_the_group_splitter(own, stock, ids):
+    # The splitters are scikit-learn's own under another name for the groups.
+    ids = np.sort(ids)
+    assert as_lists(own.split(ids, tasks=ids)) == as_lists(stock.split(ids, None, ids))
+
+
+def test_split_when_ids_come_as_groups_or_third_argument_then_is_the_same(ids):
+    # With routing off scikit-learn passes `groups=`, None too.
+    cv = TaskKFold(3)
+    expected = as_lists(cv.split(ids, tasks=ids, groups=None))
+    assert as_lists(cv.split(ids, None, ids)) == expected
+    assert as_lists(cv.split(ids, groups=ids)) == expected
+    assert as_lists(cv.split(ids, tasks=ids, groups=ids)) == expected
+
+
+def test_split_when_tasks_and_groups_differ_then_raises(ids):
+    # One of two contradicting ids must not be dropped without a word.
+    with pytest.raises(ValueError, match="two names for the task"):
+        TaskKFold(3).split(ids, tasks=ids, groups=ids[::-1])
+
+
+def test_split_when_ids_are_tuples_then_they_are_ids(ids):
+    # A task may be known by a pair such as (site, year).
+    pairs = [(name, 2020) for name in ids]
+    splits = TaskKFold(3).split(ids, tasks=pairs)
+    assert as_lists(splits) == as_lists(TaskKFold(3).split(ids, tasks=ids))
+
+
+@pytest.mark.parametrize("wrap", [TaskCollection, list])
+def test_split_when_x_is_tasks_then_each_task_is_a_sample(wrap):
+    # With a collection there are no rows to name the task of.
+    tasks = wrap([(np.zeros((3, 1)), np.zeros(3))] * 6)
+    held = np.concatenate([test for _, test in TaskKFold(2).split(tasks)])
+    assert sorted(held) == list(range(6))
+    assert len(list(TaskShuffleSplit(4).split(tasks))) == 4
+
+
+@pytest.mark.parametrize("cv", [TaskKFold(), TaskShuffleSplit()], ids=str)
+def test_split_when_rows_have_no_ids_then_says_what_to_set(cv):
+    # Splitting rows at random would leak tasks into the test fold.
+    with pytest.raises(ValueError, match="without task ids.*enable_metadata_routing"):
+        cv.split(np.zeros((10, 2)), np.zeros(10))
+
+
+def test_task_k_fold_when_there_are_too_few_tasks_then_says_how_many():
+    # scikit-learn's message speaks of samples, which are not what is short.
+    with pytest.raises(ValueError, match="at least 5 tasks, got 2. Lower n_splits"):
+        TaskKFold(5).split(np.zeros((10, 1)), tasks=[0, 1] * 5)
+
+
+@pytest.mark.parametrize("cv", [TaskKFold(3), TaskShuffleSplit(3)], ids=str)
+def test_get_n_splits_when_called_as_tools_do_then_is_the_number(cv, ids):
+    # Tools ask with X, y and whatever is routed to `split`.
+    assert cv.get_n_splits() == 3
+    assert cv.get_n_splits(ids, None, groups=None) == 3
+    assert cv.get_n_splits(ids, None, tasks=ids) == 3
+
+
+def test_repr_and_clone_when_parameters_are_set_then_they_show():
+    # A search shows and copies its `cv`.
+    assert repr(TaskShuffleSplit(2, test_size=3)).startswith("TaskShuffleSplit(n_")
+    assert "n_splits=7" in repr(clone(TaskKFold(7), safe=False))
+
+
+def test_cross_validate_when_routing_is_on_then_one_name_is_enough(
+    metadata_routing, ids, rng
+):
+    # `tasks` must reach fit, the scorer and the splitter without any request.
+    X = rng.normal(size=(39, 2))
+    y = X[:, 0] + (ids == "a")
+    result = cross_validate(
+        ShiftRegressor(),
+        X,
+        y,
+        params={"tasks": ids},
+        cv=TaskKFold(3),
+        scoring=few_shot_scorer(n_shots=2),
+        return_estimator=True,
+    )
+    assert result["test_score"].shape == (3,)
+    assert [model.n_tasks_ for model in result["estimator"]] == [4, 4, 4]
