@@ -5,6 +5,8 @@ support set, then ``answer(state, rows) -> outputs`` for queries, none of which 
 another. Shapes: rows (n_sets, n, n_inputs), values (n_sets, n, n_values).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -87,7 +89,7 @@ class PooledReader(nn.Module):
         del n_heads  # part of the readers' common signature
         super().__init__()
         hidden = (hidden_size,) * n_layers
-        self.encoder = build_mlp(n_inputs + n_values, hidden, hidden_size, "gelu")
+        self.encoder = unit_scale_mlp(n_inputs + n_values, hidden, hidden_size)
         self.decoder = SplitDecoder(
             n_inputs, hidden_size + 1, hidden_size, n_layers, n_outputs
         )
@@ -134,9 +136,9 @@ class AttentiveReader(nn.Module):
         super().__init__()
         hidden = (hidden_size,) * n_layers
         self.n_heads = n_heads
-        self.encoder = build_mlp(n_inputs + n_values, hidden, hidden_size, "gelu")
+        self.encoder = unit_scale_mlp(n_inputs + n_values, hidden, hidden_size)
         # Keys and queries by one network, so that like rows attend to each other.
-        self.locator = build_mlp(n_inputs, hidden, hidden_size, "gelu")
+        self.locator = unit_scale_mlp(n_inputs, hidden, hidden_size)
         self.decoder = SplitDecoder(
             n_inputs + hidden_size, hidden_size + 1, hidden_size, n_layers, n_outputs
         )
@@ -201,8 +203,9 @@ class TransformerReader(nn.Module):
         n_heads: int,
     ):
         super().__init__()
-        self.embed_row = build_mlp(n_inputs, (hidden_size,), hidden_size, "gelu")
+        self.embed_row = unit_scale_mlp(n_inputs, (hidden_size,), hidden_size)
         self.embed_value = nn.Linear(n_values, hidden_size)
+        nn.init.kaiming_normal_(self.embed_value.weight, nonlinearity="linear")
         self.embed_count = nn.Linear(1, hidden_size, bias=False)
         self.blocks = nn.ModuleList(
             AttentionBlock(hidden_size, n_heads) for _ in range(n_layers)
@@ -281,6 +284,22 @@ READERS = {
 def log_counts(mask: Tensor, like: Tensor) -> Tensor:
     """log(1 + number of support rows), of shape (n_sets, 1)."""
     return torch.log1p(mask.sum(1, keepdim=True).to(like))
+
+
+def unit_scale_mlp(
+    n_in: int, hidden_layer_sizes: Sequence[int], n_out: int
+) -> nn.Sequential:
+    """A perceptron whose outputs start near 1 in size for standardised inputs.
+
+    torch's own start shrinks a signal threefold at every layer, and its biases leave a
+    narrow input almost linear: attention is then uniform, pooled rows are all alike,
+    and training sits on a plateau for hundreds of steps.
+    """
+    network = build_mlp(n_in, hidden_layer_sizes, n_out, "gelu")
+    for i, layer in enumerate(m for m in network if isinstance(m, nn.Linear)):
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.normal_(layer.bias, std=1.0 if i == 0 else 0.0)
+    return network
 
 
 def zero_last_layer(network: nn.Module) -> None:

@@ -1,0 +1,138 @@
+"""What only neural processes must do."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_meta.functional import build_mlp, gaussian_nll, masked_task_mean
+from sklearn_meta.learners import ProcessLearner
+from sklearn_meta.learners.architectures import READERS, SplitDecoder
+
+parametrize = pytest.mark.parametrize("architecture", READERS)
+
+
+def _regression(seed=0, n_tasks=8, n_support=6):
+    """Lines of random slope: X, Y, mask, X_query, Y_query."""
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(n_tasks, 2 * n_support, 1, generator=generator)
+    Y = X * torch.randn(n_tasks, 1, 1, generator=generator)
+    mask = torch.ones(n_tasks, n_support, dtype=torch.bool)
+    return X[:, :n_support], Y[:, :n_support], mask, X[:, n_support:], Y[:, n_support:]
+
+
+def _regressor(architecture, **options):
+    torch.manual_seed(0)
+    options = {"hidden_size": 16, "likelihood": "gaussian"} | options
+    return ProcessLearner(1, 1, architecture=architecture, **options)
+
+
+@parametrize
+def test_untrained_regressor_predicts_standard_normal(architecture):
+    # Zero-initialised last layer: training starts at the prior of scaled targets.
+    X, Y, mask, Q, _ = _regression()
+    prediction = _regressor(architecture)(X, Y, mask, Q)
+    assert prediction.mean.abs().max() == 0
+    torch.testing.assert_close(prediction.std, torch.ones_like(prediction.std))
+
+
+@parametrize
+def test_training_on_lines_beats_the_prior(architecture):
+    # It must learn to read the slope from the support.
+    learner = _regressor(architecture)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=5e-3)
+    for step in range(150):
+        X, Y, mask, Q, target = _regression(step, n_tasks=16)
+        loss = masked_task_mean(gaussian_nll(learner(X, Y, mask, Q), target), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    X, Y, mask, Q, target = _regression(999, n_tasks=100)
+    error = (learner(X, Y, mask, Q).mean - target.squeeze(-1)).square().mean()
+    assert error < 0.5 * target.square().mean()
+
+
+@parametrize
+def test_support_row_with_zero_target_differs_from_no_row(architecture):
+    # TNP-D gives query tokens y = 0; a support row at 0 must still say something.
+    X, Y, mask, Q, _ = _regression()
+    learner = _regressor(architecture)
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.1 * torch.randn_like(p)
+    some = learner(X, Y * 0, mask, Q).std
+    none = learner(X, Y * 0, mask & False, Q).std
+    assert (some - none).abs().min() > 1e-6
+
+
+@parametrize
+def test_predictions_know_the_number_of_support_rows(architecture):
+    # A mean over equal rows is the same for one and for many.
+    learner = _regressor(architecture)
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.1 * torch.randn_like(p)
+    X, Y, mask, Q = (torch.ones(1, 5, 1),) * 2 + (
+        torch.ones(1, 5) > 0,
+        torch.zeros(1, 1, 1),
+    )
+    one = learner(X[:, :1], Y[:, :1], mask[:, :1], Q).std
+    assert not torch.allclose(one, learner(X, Y, mask, Q).std, rtol=1e-4)
+
+
+def test_attentive_learner_with_more_heads_uses_them():
+    # Heads must change the function, else the option is a lie.
+    X, Y, mask, Q, _ = _regression()
+    states = [_regressor("attentive", n_heads=n) for n in (1, 4)]
+    for learner in states:
+        nn.init.ones_(learner.reader.decoder.rest[-1][-1].weight)
+    first, second = (learner(X, Y, mask, Q).mean for learner in states)
+    assert not torch.allclose(first, second)
+
+
+@parametrize
+@pytest.mark.parametrize("n_classes", [1, 2, 7])
+def test_class_equivariant_learner_takes_any_number_of_classes(architecture, n_classes):
+    # Ways are folded into the batch; n_outputs has no say.
+    learner = ProcessLearner(
+        2,
+        3,
+        likelihood="categorical",
+        architecture=architecture,
+        class_equivariant=True,
+    )
+    X, Y = torch.randn(2, n_classes, 2), torch.eye(n_classes).expand(2, -1, -1)
+    mask = torch.ones(2, n_classes, dtype=torch.bool)
+    assert learner(X, Y, mask, X[:, :1]).shape == (2, 1, n_classes)
+
+
+def test_encoder_is_used_and_its_width_is_read():
+    # A user's encoder comes before everything else, for support and queries.
+    learner = ProcessLearner(4, 1, likelihood="gaussian", encoder=build_mlp(4, (8,), 3))
+    assert learner.reader.decoder.of_row.in_features == 3
+
+
+def test_split_decoder_equals_decoder_of_joined_inputs():
+    # The split is a matter of speed only.
+    decoder = SplitDecoder(3, 4, 5, 2, 2).double()
+    nn.init.normal_(decoder.rest[-1][-1].weight)
+    rows, context = torch.randn(2, 6, 3).double(), torch.randn(2, 4).double()
+    joined = torch.cat([rows, context[:, None].expand(-1, 6, -1)], -1)
+    weight = torch.cat([decoder.of_row.weight, decoder.of_set.weight], 1)
+    first = joined @ weight.mT + decoder.of_row.bias
+    torch.testing.assert_close(decoder(rows, context), decoder.rest(first))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"likelihood": "poisson"}, "likelihood must be one of .* got 'poisson'"),
+        ({"architecture": "lstm"}, "architecture must be one of .* got 'lstm'"),
+        ({"class_equivariant": True}, "needs likelihood='categorical'"),
+        ({"architecture": "attentive", "n_heads": 5}, "hidden_size=64 and n_heads=5"),
+        ({"encoder": nn.Identity()}, "ends in an nn.Linear layer.*got Identity"),
+    ],
+)
+def test_learner_with_wrong_option_says_what_is_expected(options, match):
+    # Programming errors are reported where they are made.
+    with pytest.raises(ValueError, match=match):
+        ProcessLearner(2, 1, **({"likelihood": "gaussian"} | options))
