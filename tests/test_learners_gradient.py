@@ -251,6 +251,17 @@ def test_adapt_steps_in_eval_mode_count_instead_of_inner_steps(episode):
         assert torch.equal(state[f"network.{name}"], p.expand(N_TASKS, *p.shape))
 
 
+def test_forward_under_inference_mode_equals_no_grad(episode):
+    # Services run under inference mode, whose tensors refuse gradients.
+    X, mask, Q = episode
+    learner = _regressor().eval()
+    with torch.no_grad():
+        expected = learner(X, _targets(X), mask, Q).mean
+    with torch.inference_mode():
+        inputs = [t.clone() for t in (X, _targets(X), mask, Q)]
+        assert torch.equal(learner(*inputs).mean, expected)
+
+
 def test_anil_state_holds_the_head_only(episode):
     # Serving many tasks of ANIL must not copy the body for each.
     X, mask, _ = episode
@@ -281,3 +292,16 @@ def test_learner_with_wrong_option_says_what_is_expected(options, match):
     # Programming errors must not surface as shape errors in the inner loop.
     with pytest.raises(ValueError, match=match):
         GradientLearner(build_mlp(2, (4,), 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("network", "adapted", "match"),
+    [
+        (nn.Linear(2, 1).requires_grad_(False), "all", "Linear with none. Unfreeze"),
+        (nn.PReLU(), "head", "an? nn.Linear layer .*got PReLU"),
+    ],
+)
+def test_learner_with_nothing_to_adapt_is_rejected(network, adapted, match):
+    # Otherwise autograd fails later, in words about empty inputs.
+    with pytest.raises(ValueError, match=match):
+        GradientLearner(network, adapted=adapted)

@@ -76,8 +76,8 @@ class GradientLearner(nn.Module):
     Raises
     ------
     ValueError
-        If an option is unknown, a network mixes rows, or `head="prototypes"` is asked
-        of a Gaussian likelihood.
+        If an option is unknown, a network mixes rows or has nothing to adapt, or
+        `head="prototypes"` is asked of a Gaussian likelihood.
 
     Notes
     -----
@@ -139,6 +139,7 @@ class GradientLearner(nn.Module):
         self.likelihood = likelihood
         self.clip_inner_gradient = clip_inner_gradient
         self.std_floor = std_floor
+        self._check_adaptable()
         self._add_head_parameters()
         self._plan_layers()
         self._add_rates()
@@ -163,6 +164,11 @@ class GradientLearner(nn.Module):
             Adapted parameters, "diverged" of shape (n_tasks,), and "std" of shape
             (n_tasks,) or "present" of shape (n_tasks, n_classes).
         """
+        if torch.is_inference_mode_enabled():
+            # Its tensors cannot carry the gradients that adapting consists of.
+            with torch.inference_mode(False):
+                inputs = (X_support, Y_support, support_mask)
+                return self.adapt(*(tensor.clone() for tensor in inputs))
         X = zero_padding(X_support, support_mask)
         Y = zero_padding(Y_support, support_mask)
         state = self._describe_support(Y, support_mask)
@@ -204,6 +210,19 @@ class GradientLearner(nn.Module):
     ) -> Tensor | Gaussian:
         """Adapt to the support rows, then predict the query rows."""
         return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+
+    def _check_adaptable(self) -> None:
+        """Reject a network of which the inner loop could move nothing."""
+        if self.head == "prototypes":
+            return
+        wanted = "parameter that requires a gradient"
+        if self.adapted == "head":
+            wanted = f"nn.Linear layer with a {wanted}, to adapt as its head"
+        if not self._network_parameters():
+            raise ValueError(
+                f"expected a network with a {wanted}; got "
+                f"{type(self.network).__name__} with none. Unfreeze it, or add a layer."
+            )
 
     def _add_head_parameters(self) -> None:
         """Parameters that the inner loop does not move: noise or logit scale."""
@@ -256,9 +275,9 @@ class GradientLearner(nn.Module):
             return params
         if self.head == "prototypes":
             return {}
-        last = [n for n, m in self.network.named_modules() if isinstance(m, nn.Linear)]
-        prefix = f"{_NETWORK}{last[-1]}." if last[-1] else _NETWORK
-        return {name: p for name, p in params.items() if name.startswith(prefix)}
+        linear = [m for m in self.network.modules() if isinstance(m, nn.Linear)]
+        head = {id(p) for p in linear[-1].parameters()} if linear else set()
+        return {name: p for name, p in params.items() if id(p) in head}
 
     def _starting_parameters(self, X: Tensor, Y: Tensor) -> dict[str, Tensor]:
         """Where each task starts: stacked meta-parameters and, if any, its own head."""
