@@ -64,6 +64,7 @@ class BaseMetaEstimator(BaseEstimator, ABC):
     __metadata_request__fit = {"tasks": True}
     __metadata_request__partial_fit = {"tasks": True}
     __metadata_request__predict = {"tasks": True}
+    __metadata_request__predict_proba = {"tasks": True}
     __metadata_request__score = {"tasks": True}
 
     _doc_link_module = "sklearn_meta"
@@ -356,7 +357,9 @@ class BaseMetaEstimator(BaseEstimator, ABC):
                 f"This {type(self).__name__} was fitted on tasks and does not know the "
                 "new one yet. Call adapt(X_support, y_support) with its labelled rows "
                 "first. To score on many tasks, use "
-                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids)."
+                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). If "
+                "you did pass tasks=ids to a scikit-learn tool, turn on metadata "
+                "routing: sklearn.set_config(enable_metadata_routing=True)."
             )
         X = validate_data(self, X, reset=False, dtype=np.float64)
         codes = self._task_codes(tasks, len(X))
@@ -445,7 +448,7 @@ class BaseMetaEstimator(BaseEstimator, ABC):
         return int(low), int(high)
 
     def get_params(self, deep: bool = True) -> dict:
-        """Get parameters, with those of ``module`` and ``optimizer`` under their prefix.
+        """Get parameters, those of ``module`` and ``optimizer`` under their prefix.
 
         Parameters
         ----------
