@@ -188,12 +188,14 @@ class TaskCollection(Sequence):
         Raises
         ------
         ValueError
-            If there is no task, or if the tasks do not have the same columns.
+            If there is no task, if two have the same name, or if the tasks do not
+            have the same columns.
         """
         if not len(self):
             raise ValueError("The collection is empty: at least one task is needed.")
         tasks = [_check_table(task) for task in self]
         names = [task.name for task in tasks]
+        _check_distinct(names)
         X = _stack_rows([task.X for task in tasks], names)
         y = np.concatenate([np.asarray(task.y) for task in tasks])
         return X, y, np.repeat(as_id_array(names), [len(task) for task in tasks])
@@ -543,7 +545,7 @@ def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
         if column.dtype.kind in "fc" and len(column) == len(ids):
             bad = np.flatnonzero(~np.isfinite(column))
             if len(bad):
-                return ids[bad[0]]
+                return ids.tolist()[bad[0]]
     return None
 
 
@@ -645,6 +647,19 @@ def _stack_rows(tables: list, names: list) -> Any:
                 f"{arrays[0].shape[1]}: all tasks need the same columns."
             )
     return np.concatenate(arrays)
+
+
+def _check_distinct(names: list) -> None:
+    """Raise if two tasks have one name: their rows would pass for one task's."""
+    seen: set = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(
+                f"Two tasks are named {name!r}. Give each its own name, or pass "
+                "names=range(n_tasks) to TaskCollection to keep a task that is drawn "
+                "twice."
+            )
+        seen.add(name)
 
 
 def _check_same_length(n_rows: int, **arrays: Any) -> None:

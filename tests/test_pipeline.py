@@ -63,6 +63,12 @@ def test_fit_when_last_step_takes_no_tasks_then_raises(lines):
         make_meta_pipeline(StandardScaler(), LinearRegression()).fit(lines)
 
 
+def test_fit_when_two_tasks_have_one_name_then_raises(lines):
+    # Their rows would be fitted as those of one task, without a word.
+    with pytest.raises(ValueError, match="Two tasks are named 'a'"):
+        pipeline().fit(lines[[0, 0, 1]])
+
+
 def test_adapt_when_called_then_is_in_place_and_returns_self(lines):
     # As the method of an estimator does.
     model = pipeline().fit(lines)

@@ -37,28 +37,31 @@ def score_together(
     estimator: Any, collection: TaskCollection, splits: list, scorer: Callable
 ) -> list[float]:
     """Adapt to all tasks at once, predict at once, and score each task's slice."""
+    if len(set(collection.names)) < len(collection):
+        # a task that is drawn twice is two tasks
+        collection = TaskCollection(collection, names=range(len(collection)))
     X, y, ids = collection.to_flat()
-    names = collection.names
-    if len(set(names)) < len(names):  # two tasks of one name are still two tasks
-        names = list(range(len(names)))
-        ids = np.repeat(names, [len(task) for task in collection])
-    starts = np.cumsum([0, *(len(task) for task in collection)])[:-1]
-    support = np.concatenate(
-        [s + at for at, (s, _) in zip(starts, splits, strict=True)]
-    )
-    query = np.concatenate([q + at for at, (_, q) in zip(starts, splits, strict=True)])
+    sizes = [len(task) for task in collection]
+    support = _join_rows([support for support, _ in splits], sizes)
+    query = _join_rows([query for _, query in splits], sizes)
     adapted = adapt_tasks(
         estimator, _safe_indexing(X, support), y[support], ids[support]
     )
     responses = _Responses(adapted, _safe_indexing(X, query), ids[query])
     ends = np.cumsum([len(q) for _, q in splits])
     scores = []
-    for name, (_, q), end in zip(names, splits, ends, strict=True):
+    for name, (_, q), end in zip(collection.names, splits, ends, strict=True):
         rows = slice(end - len(q), end)
         view = _TaskView(responses, name, rows)
         score = _with_labels(scorer, getattr(view, "classes_", None))
         scores.append(score(view, view.X_, y[query[rows]]))
     return scores
+
+
+def _join_rows(rows: list[np.ndarray], sizes: list[int]) -> np.ndarray:
+    """Turn row numbers within each task into row numbers of the flat table."""
+    starts = np.cumsum(sizes) - sizes
+    return np.concatenate([own + at for own, at in zip(rows, starts, strict=True)])
 
 
 class _Responses:
