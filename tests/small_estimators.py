@@ -1,0 +1,103 @@
+"""Every public estimator with a budget that tests can afford, and tasks to learn from.
+
+A new estimator is added to `ALL_ESTIMATORS`; it then gets every common check, every law
+and every bad input.
+"""
+
+import numpy as np
+from sklearn.base import is_classifier
+
+from sklearn_meta import (
+    MAMLClassifier,
+    MAMLRegressor,
+    ModelBasedMetaClassifier,
+    ModelBasedMetaRegressor,
+    ProtoNetClassifier,
+    TaskCollection,
+)
+
+ALL_ESTIMATORS = [
+    MAMLClassifier,
+    MAMLRegressor,
+    ModelBasedMetaClassifier,
+    ModelBasedMetaRegressor,
+    ProtoNetClassifier,
+]
+
+# other ways to adapt than the default one, each held to the laws too
+VARIANTS = [
+    (MAMLClassifier, {"label_mode": "task"}),
+    (MAMLClassifier, {"variant": "anil", "label_mode": "shared"}),
+    (MAMLRegressor, {"variant": "metasgd"}),
+    (MAMLRegressor, {"variant": "fomaml"}),
+    (ProtoNetClassifier, {"label_mode": "task"}),
+    (ProtoNetClassifier, {"distance": "cosine"}),
+    (ProtoNetClassifier, {"distance": "mahalanobis"}),
+    (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
+    (ModelBasedMetaClassifier, {"architecture": "attentive", "label_mode": "shared"}),
+    (ModelBasedMetaRegressor, {"architecture": "attentive"}),
+    (ModelBasedMetaRegressor, {"architecture": "transformer"}),
+]
+
+
+def small(estimator_class, **params):
+    """Return an estimator that fits in a fraction of a second."""
+    budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
+    if "hidden_size" in estimator_class().get_params():
+        budget |= {"hidden_size": 8, "n_layers": 1, "n_heads": 2, "architecture": "cnp"}
+    else:
+        budget |= {"hidden_layer_sizes": (8,)}
+    if "inner_steps" in estimator_class().get_params():
+        budget |= {"inner_steps": 2}
+    return estimator_class(**budget | params)
+
+
+def all_small():
+    """Return each public estimator once, and its variants."""
+    return [small(cls) for cls in ALL_ESTIMATORS] + [
+        small(cls, **params) for cls, params in VARIANTS
+    ]
+
+
+def name_of(estimator):
+    """Return a readable test id."""
+    options = ("variant", "distance", "architecture", "label_mode")
+    params = estimator.get_params()
+    chosen = [str(params[name]) for name in options if name in params]
+    return "-".join([type(estimator).__name__, *chosen])
+
+
+def regression_tasks(n_tasks=6, n_features=2, seed=0):
+    """Return ragged tasks: one line for all, with a shift of each task's own."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n_tasks):
+        X = rng.normal(size=(8 + i % 5, n_features))
+        y = X.sum(1) + 2 * rng.normal() + 0.1 * rng.normal(size=len(X))
+        tasks.append((X, y))
+    return TaskCollection(tasks, names=[f"t{i}" for i in range(n_tasks)])
+
+
+def class_tasks(n_tasks=6, n_features=2, seed=0, labels=("a", "b", "c")):
+    """Return ragged tasks of the same classes around centres of each task's own."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for i in range(n_tasks):
+        position = np.repeat(np.arange(len(labels)), 4 + i % 3)
+        centres = 3 * rng.normal(size=(len(labels), n_features))
+        X = centres[position] + rng.normal(size=(len(position), n_features))
+        tasks.append((X, np.asarray(labels)[position]))
+    return TaskCollection(tasks, names=[f"t{i}" for i in range(n_tasks)])
+
+
+def tasks_for(estimator, n_tasks=6, seed=0):
+    """Return tasks of the kind that an estimator learns from."""
+    make = class_tasks if is_classifier(estimator) else regression_tasks
+    return make(n_tasks, seed=seed)
+
+
+def outputs(estimator, X, **tasks):
+    """Return all that an estimator predicts, as one table."""
+    if is_classifier(estimator):
+        return estimator.predict_proba(X, **tasks)
+    return np.column_stack(estimator.predict(X, return_std=True, **tasks))
