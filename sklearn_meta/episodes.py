@@ -145,6 +145,8 @@ class ClassEpisodeSampler:
         Fewest and most support rows of each class, drawn for each episode.
     n_queries : int
         Most query rows of each class.
+    is_scored : ndarray of shape (n_cells,), default=None
+        True for a class whose query rows count; None for all.
     """
 
     def __init__(
@@ -155,8 +157,12 @@ class ClassEpisodeSampler:
         n_ways: int,
         n_shots: tuple[int, int],
         n_queries: int,
+        is_scored: np.ndarray | None = None,
     ) -> None:
         self.X = X
+        self.is_scored = torch.as_tensor(
+            np.ones(len(cell_sizes), bool) if is_scored is None else is_scored
+        )
         self.cell_sizes = torch.as_tensor(cell_sizes)
         self.cell_starts = self.cell_sizes.cumsum(0) - self.cell_sizes
         self.n_cells = torch.as_tensor(cells_per_task)
@@ -189,7 +195,8 @@ class ClassEpisodeSampler:
         )
         is_way = is_way.reshape(-1, 1)
         rows = rows._replace(
-            support_mask=rows.support_mask & is_way, query_mask=rows.query_mask & is_way
+            support_mask=rows.support_mask & is_way,
+            query_mask=rows.query_mask & is_way & self.is_scored[cell].unsqueeze(1),
         )
         # (n_episodes * n_ways, n_shots) -> (n_episodes, n_ways * n_shots)
         return EpisodeRows(*(part.reshape(n_episodes, -1) for part in rows))
@@ -276,7 +283,7 @@ def draw_shots(
 
 
 def shuffled_cycle(n: int, length: int, generator: torch.Generator) -> Tensor:
-    """Return ``length`` numbers below n: shuffled passes over all, one after another."""
+    """Return ``length`` numbers below n, in shuffled passes over all of them."""
     n_passes = -(-length // n)
     keys = torch.rand(n_passes, n, generator=generator)
     return keys.argsort(1).flatten()[:length]

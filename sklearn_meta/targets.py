@@ -107,8 +107,8 @@ def check_known_labels(y: Any, classes: np.ndarray, where: str) -> np.ndarray:
         unknown = y
     if len(unknown):
         raise ValueError(
-            f"{where} has the label {unknown[0]!r}, which was not seen in fit. Expected "
-            f"one of {classes.tolist()}. If labels have their own meaning in every "
-            "task, fit with label_mode='task'."
+            f"{where} has the label {unknown[0]!r}, which was not seen in fit. "
+            f"Expected one of {classes.tolist()}. If labels have their own meaning in "
+            "every task, fit with label_mode='task'."
         )
     return positions

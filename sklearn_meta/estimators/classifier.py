@@ -50,7 +50,8 @@ class MetaClassifierMixin(ClassifierMixin):
         ValueError
             If a task id is not among those adapted to.
         """
-        return self.classes_[self.predict_proba(X, tasks).argmax(1)]
+        proba = self.predict_proba(X, tasks)
+        return self.classes_[proba.argmax(1)]
 
     def predict_proba(self, X: Any, tasks: Any = None) -> np.ndarray:
         """Predict the probability of each class.
@@ -169,24 +170,12 @@ class MetaClassifierMixin(ClassifierMixin):
     def _class_sampler(
         self, rows: TaskRows, device: torch.device
     ) -> ClassEpisodeSampler:
-        """Draw N-way episodes over the classes that have a row for each side."""
-        classes = LocalClasses.of(rows.y, rows.codes)
-        usable = classes.cell_size >= 2
-        per_task = np.bincount(classes.cell_task[usable], minlength=len(rows.sizes))
-        poor = np.flatnonzero(per_task < 2)
-        if len(poor):
-            raise ValueError(
-                f"Expected at least 2 classes with 2 rows or more in each task; "
-                f"{rows.name_of(poor[0])} has {per_task[poor[0]]} such class(es) out of "
-                f"{classes.of_task(poor[0]).tolist()}. Add rows or drop the task."
-            )
-        _warn_of_single_rows(classes, usable, rows)
-        order = np.argsort(classes.row_cell, kind="stable")
-        order = order[usable[classes.row_cell[order]]]
+        """Draw N-way episodes over the classes of each task."""
+        rows, classes = usable_classes(rows)
         return ClassEpisodeSampler(
-            self._tensor(self._scale(rows.X[order]), device),
-            classes.cell_size[usable],
-            per_task,
+            self._tensor(self._scale(rows.X), device),
+            classes.cell_size,
+            classes.per_task,
             self.n_ways,
             self._shot_range(),
             self.n_queries,
@@ -238,6 +227,35 @@ def _columns_of_tasks(classes: LocalClasses) -> np.ndarray:
     columns = np.full((len(per_task), per_task.max()), len(classes.labels))
     columns[classes.cell_task, classes.cell_position] = classes.cell_label
     return columns
+
+
+def usable_classes(rows: TaskRows) -> tuple[TaskRows, LocalClasses]:
+    """Return the rows that episodes can use, sorted by class, and their classes.
+
+    A class needs a row to learn from and one to be scored on. Classes with a single row
+    are left out with a warning.
+
+    Raises
+    ------
+    ValueError
+        If a task has fewer than two usable classes.
+    """
+    classes = LocalClasses.of(rows.y, rows.codes)
+    usable = classes.cell_size >= 2
+    per_task = np.bincount(classes.cell_task[usable], minlength=len(rows.sizes))
+    poor = np.flatnonzero(per_task < 2)
+    if len(poor):
+        raise ValueError(
+            f"Expected at least 2 classes with 2 rows or more in each task; "
+            f"{rows.name_of(poor[0])} has {per_task[poor[0]]} such out of "
+            f"{classes.of_task(poor[0]).tolist()}. Add rows or drop the task."
+        )
+    _warn_of_single_rows(classes, usable, rows)
+    order = np.argsort(classes.row_cell, kind="stable")
+    order = order[usable[classes.row_cell[order]]]
+    sizes = np.bincount(rows.codes[order])
+    rows = TaskRows(rows.X[order], rows.y[order], sizes, rows.names)
+    return rows, LocalClasses.of(rows.y, rows.codes)
 
 
 def _warn_of_single_rows(

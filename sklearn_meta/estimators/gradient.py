@@ -65,10 +65,9 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
-        (n, n_features) to logits, or to
-        an embedding where labels are local to the task. None is a multi-layer perceptron. An
-        instance is copied, so that all fits start from its weights. Layers that mix
-        rows (BatchNorm) are rejected.
+        (n, n_features) to logits, or to an embedding where labels are local to the
+        task. None is a multi-layer perceptron. An instance is copied, so that all fits
+        start from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
     label_mode : {"auto", "shared", "task"}, default="auto"
@@ -184,7 +183,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     --------
     >>> from sklearn_meta import MAMLClassifier
     >>> from sklearn_meta.datasets import make_blob_tasks
-    >>> tasks = make_blob_tasks(n_tasks=12, n_samples=30, random_state=0)
+    >>> tasks = make_blob_tasks(12, 30, n_classes=2, random_state=0)
     >>> model = MAMLClassifier(max_iter=20, random_state=0).fit(tasks[:10])
     >>> X, y = tasks[11]
     >>> model.adapt(X[:10], y[:10]).predict_proba(X[10:]).shape

@@ -84,6 +84,6 @@ def _check_mapping(network: nn.Module, n_features: int, n_outputs: int | None) -
     wanted = f"(2, {'n' if n_outputs is None else n_outputs})"
     if len(shape) != 2 or shape[0] != 2 or shape[1] != (n_outputs or shape[1]):
         raise ValueError(
-            f"Expected module to map 2 rows of {n_features} features to shape {wanted}, "
-            f"got {shape}."
+            f"Expected module to map 2 rows of {n_features} features to shape "
+            f"{wanted}, got {shape}."
         )

@@ -57,11 +57,9 @@ class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
-        (n, n_features) to an embedding,
-        which the process reads in place of the rows. None reads the
-        rows as they are. An
-        instance is copied, so that all fits start from its weights. Layers that mix
-        rows (BatchNorm) are rejected.
+        (n, n_features) to an embedding, which the process reads in place of the rows.
+        None reads the rows as they are. An instance is copied, so that all fits start
+        from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
     n_shots : int or (int, int), default=(1, 10)
@@ -258,11 +256,9 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
-        (n, n_features) to an embedding,
-        which the process reads in place of the rows. None reads the
-        rows as they are. An
-        instance is copied, so that all fits start from its weights. Layers that mix
-        rows (BatchNorm) are rejected.
+        (n, n_features) to an embedding, which the process reads in place of the rows.
+        None reads the rows as they are. An instance is copied, so that all fits start
+        from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
     label_mode : {"auto", "shared", "task"}, default="auto"
@@ -373,7 +369,7 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
     --------
     >>> from sklearn_meta import ModelBasedMetaClassifier
     >>> from sklearn_meta.datasets import make_blob_tasks
-    >>> tasks = make_blob_tasks(n_tasks=12, n_samples=30, random_state=0)
+    >>> tasks = make_blob_tasks(12, 30, n_classes=2, random_state=0)
     >>> model = ModelBasedMetaClassifier(max_iter=20, random_state=0).fit(tasks[:10])
     >>> X, y = tasks[11]
     >>> model.adapt(X[:10], y[:10]).predict(X[10:]).shape

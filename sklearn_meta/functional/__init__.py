@@ -19,6 +19,7 @@ from sklearn_meta.functional.likelihoods import (
     squared_error_with_noise,
     unbounded_std,
 )
+from sklearn_meta.functional.logistic import softmax_coefficients, squared_exponential
 from sklearn_meta.functional.networks import (
     ACTIVATIONS,
     apply_rows,
@@ -61,9 +62,11 @@ __all__ = [
     "masked_task_mean",
     "mean_per_task",
     "output_size",
+    "softmax_coefficients",
     "squared_error",
     "squared_error_with_noise",
     "squared_euclidean",
+    "squared_exponential",
     "stack_parameters",
     "stackable_layers",
     "stacked_forward",

@@ -5,7 +5,13 @@ gives a state, ``query(state, X_query)`` the prediction, ``forward`` both.
 """
 
 from sklearn_meta.learners.gradient import GradientLearner
+from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.process import ProcessLearner
 
-__all__ = ["GradientLearner", "ProcessLearner", "PrototypeLearner"]
+__all__ = [
+    "GradientLearner",
+    "LogisticPrototypeLearner",
+    "ProcessLearner",
+    "PrototypeLearner",
+]

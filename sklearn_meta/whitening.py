@@ -1,0 +1,123 @@
+"""An embedding in closed form: directions weighed by what they tell about classes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+
+from sklearn_meta.targets import LocalClasses
+
+__all__ = ["ClassWhitening", "cross_fit_folds"]
+
+WITHIN_SHRINKAGE = 0.1
+# few classes say little about how classes spread: pull harder
+BETWEEN_SHRINKAGE = 0.3
+N_FOLDS = 4
+MAX_HELD_OUT = 5
+
+
+class ClassWhitening(NamedTuple):
+    """Rows beside their whitened form, where class differences stand out.
+
+    The covariance within classes is made the identity, then each direction is scaled by
+    the share of its variance that lies between classes, as in a two-covariance model
+    (probabilistic linear discriminant analysis [1]_).
+
+    Parameters
+    ----------
+    center : ndarray of shape (n_features,)
+        Mean of the class means.
+    components : ndarray of shape (n_features, n_features)
+        Maps centred rows to the whitened space; features there have a mean square of
+        about 1.
+
+    References
+    ----------
+    .. [1] S. Ioffe, "Probabilistic linear discriminant analysis", ECCV 2006.
+    """
+
+    center: np.ndarray
+    components: np.ndarray
+
+    @classmethod
+    def of(
+        cls, X: np.ndarray, classes: LocalClasses, cells: np.ndarray
+    ) -> "ClassWhitening":
+        """Learn the embedding from the rows of some cells (classes of tasks).
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            Scaled rows.
+        classes : LocalClasses
+            The cell of each row.
+        cells : ndarray of shape (n_cells,), bool
+            The cells to learn from.
+        """
+        means = _means(X, classes.row_cell, len(cells))
+        task_means = _means(means[cells], classes.cell_task[cells])
+        inside = (X - means[classes.row_cell])[cells[classes.row_cell]]
+        n_tasks = len(np.unique(classes.cell_task[cells]))
+        within = _covariance(inside, len(inside) - cells.sum(), WITHIN_SHRINKAGE)
+        variances, axes = eigh(within)
+        whiten = axes / np.sqrt(variances)
+        apart = (means[cells] - task_means[classes.cell_task[cells]]) @ whiten
+        between = _covariance(apart, cells.sum() - n_tasks, BETWEEN_SHRINKAGE)
+        spread, axes = eigh(between)
+        share = np.sqrt(spread / (1 + spread) / spread.mean())
+        return cls(means[cells].mean(0), whiten @ axes * share)
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Return centred rows and their whitened form, (n_rows, 2 * n_features)."""
+        centred = X - self.center
+        return np.hstack([centred, centred @ self.components])
+
+
+def cross_fit_folds(classes: LocalClasses, rng: np.random.RandomState) -> np.ndarray:
+    """Choose the cells that each fold holds out of its statistics.
+
+    Classes that the statistics have seen look better separated than new ones will be;
+    what is learned on held-out classes carries over to new ones.
+
+    Parameters
+    ----------
+    classes : LocalClasses
+        The cells.
+    rng : RandomState
+        Draws the folds.
+
+    Returns
+    -------
+    held_out : ndarray of shape (n_folds, n_cells), bool
+        Whole tasks where there are enough of them, else classes.
+    """
+    n_tasks, n_cells = len(classes.per_task), len(classes.cell_task)
+    if n_tasks >= N_FOLDS:
+        fold_of_task = rng.permutation(n_tasks) % N_FOLDS
+        return fold_of_task[classes.cell_task] == np.arange(N_FOLDS)[:, None]
+    n_held = max(2, min(MAX_HELD_OUT, round(n_cells / 3)))
+    order = rng.permutation(n_cells)
+    held_out = np.zeros((N_FOLDS, n_cells), bool)
+    for fold in range(N_FOLDS):
+        begin = fold * n_cells // N_FOLDS
+        held_out[fold, order[(begin + np.arange(n_held)) % n_cells]] = True
+    return held_out
+
+
+def _means(X: np.ndarray, codes: np.ndarray, n_groups: int | None = None) -> np.ndarray:
+    """Return the mean row of each group, zero for a group without rows."""
+    n_groups = codes.max() + 1 if n_groups is None else n_groups
+    sums = np.zeros((n_groups, X.shape[1]))
+    np.add.at(sums, codes, X)
+    counts = np.bincount(codes, minlength=n_groups)
+    return sums / np.maximum(counts, 1)[:, None]
+
+
+def _covariance(deviations: np.ndarray, freedom: int, shrinkage: float) -> np.ndarray:
+    """Return a covariance shrunk to a multiple of the identity; never singular."""
+    size = deviations.shape[1]
+    covariance = deviations.T @ deviations / max(freedom, 1)
+    scale = np.trace(covariance) / size
+    if scale <= 0:  # rows that do not differ say nothing of directions
+        return np.eye(size)
+    return (1 - shrinkage) * covariance + shrinkage * scale * np.eye(size)
