@@ -456,3 +456,17 @@ def test_interval_when_there_is_one_task_then_is_unknown():
     result = paired_comparison([1.0], [0.0])
     assert result.mean == 1.0
     assert np.isnan(result.interval).all()
+
+
+def test_few_shot_score_when_collection_is_lazy_then_each_task_is_read_once(lines):
+    # Reading a task may mean reading a file.
+    read = []
+
+    class Lazy(list):
+        def __getitem__(self, i):
+            read.append(i)
+            return super().__getitem__(i)
+
+    tasks = TaskCollection(Lazy(lines), names=lines.names)
+    few_shot_score(ShiftRegressor().fit(lines), tasks, n_episodes=3)
+    assert read == list(range(8))
