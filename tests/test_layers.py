@@ -15,6 +15,7 @@ LAYERS = {
     "episodes": 1,
     "datasets": 1,
     "adaptation": 1,
+    "whitening": 1,
     "metrics": 2,
     "pooling": 2,
     "learners": 2,
