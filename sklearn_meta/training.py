@@ -307,23 +307,27 @@ class _ChunkNet(NeuralNet):
 
 
 class KeepFinite(Callback):
-    """Stop at the first chunk that leaves the finite numbers, on the weights before."""
+    """Stop at the first chunk that leaves the finite numbers, on sound weights."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start from the weights as they are."""
-        self.weights_ = _copy_weights(net.module_)
+        self.weights_ = self.sound_weights_ = _copy_weights(net.module_)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Check the loss and the weights of the chunk."""
+        # weights are sound once a step from them had a finite loss: the ones that
+        # overflow it may still be finite themselves
+        if bool(net.losses[-1][0].isfinite()):
+            self.sound_weights_ = self.weights_
         weights = net.module_.state_dict().values()
         finite = torch.stack([w.isfinite().all() for w in weights]).all()
         if bool(finite) and math.isfinite(net.history[-1, "train_loss"]):
             self.weights_ = _copy_weights(net.module_)
             return
-        net.module_.load_state_dict(self.weights_)
+        net.module_.load_state_dict(self.sound_weights_)
         warnings.warn(
             f"The outer loop diverged within the first {net.n_steps} steps; the last "
-            "finite weights are kept. Lower lr or inner_lr, or scale the features "
+            "sound weights are kept. Lower lr or inner_lr, or scale the features "
             "and the target.",
             DivergenceWarning,
             stacklevel=2,
