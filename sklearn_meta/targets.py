@@ -107,7 +107,7 @@ def check_known_labels(y: Any, classes: np.ndarray, where: str) -> np.ndarray:
         unknown = y
     if len(unknown):
         raise ValueError(
-            f"{where} has the label {unknown[0]!r}, which was not seen in fit. "
+            f"{where} has the label {unknown.tolist()[0]!r}, which fit did not see. "
             f"Expected one of {classes.tolist()}. If labels have their own meaning in "
             "every task, fit with label_mode='task'."
         )

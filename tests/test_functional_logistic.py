@@ -68,6 +68,8 @@ def test_squared_exponential_equals_the_kernel_of_scikit_learn(rng):
     # an independent implementation; ours divides by the number of features
     a, b = rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
     found = squared_exponential(
-        torch.as_tensor(a)[None], torch.as_tensor(b)[None], torch.tensor(0.7).double()
+        torch.as_tensor(a)[None],
+        torch.as_tensor(b)[None],
+        torch.tensor(0.7, dtype=torch.float64),
     )
     np.testing.assert_allclose(found[0], RBF(0.7 * np.sqrt(3))(a, b), rtol=1e-12)

@@ -124,7 +124,7 @@ class MetaClassifierMixin(ClassifierMixin):
         self.classes_ = np.unique(rows.y if classes is None else classes)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"Expected at least 2 classes, got one class: {self.classes_[0]!r}."
+                f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."
             )
 
     def _choose_label_mode(self, rows: TaskRows) -> str:
@@ -192,8 +192,8 @@ class MetaClassifierMixin(ClassifierMixin):
         if len(single):
             raise ValueError(
                 f"The support of {rows.name_of(single[0])} has only the class "
-                f"{classes.of_task(single[0])[0]!r}: at least 2 classes are needed to "
-                "tell them apart. Add rows of another class; if labels mean the same "
+                f"{classes.of_task(single[0]).tolist()[0]!r}: at least 2 classes are "
+                "needed to tell them apart. Add rows of another class; if labels mean the same "
                 "in every task, fit with label_mode='shared'."
             )
         attributes = {
@@ -267,7 +267,7 @@ def _warn_of_single_rows(
         first = left_out[0]
         warnings.warn(
             f"{len(left_out)} classes with a single row are left out of the episodes, "
-            f"first {classes.labels[classes.cell_label[first]]!r} of "
+            f"first {classes.labels.tolist()[classes.cell_label[first]]!r} of "
             f"{rows.name_of(classes.cell_task[first])}: a class needs a row to learn "
             "from and one to be scored on.",
             FewTasksWarning,

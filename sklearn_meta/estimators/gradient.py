@@ -1,5 +1,6 @@
 """MAML and its relatives: adapting is a few gradient steps on the support."""
 
+import copy
 from numbers import Integral, Real
 from typing import Any
 
@@ -34,8 +35,11 @@ class _GradientEstimator(BaseMetaEstimator):
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Take the steps that are asked for now, which may have changed since fit."""
+        # a copy that shares the weights: other objects may adapt the same learner now
+        learner = copy.copy(self.learner_)
         steps = self.inner_steps if self.adapt_steps is None else self.adapt_steps
-        self.learner_.adapt_steps = steps
+        learner.adapt_steps = steps
+        self.learner_ = learner
         super()._adapt_to(rows)
 
 

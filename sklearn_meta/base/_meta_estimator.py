@@ -3,9 +3,7 @@
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +11,14 @@ import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
+from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.exceptions import DivergenceWarning, NotAdaptedError
 from sklearn_meta.metrics import few_shot_score
-from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks, move_state
+from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import (
     TaskRows,
     as_task_collection,
@@ -52,7 +51,7 @@ class HeldOut(NamedTuple):
     validation: TaskRows | None
 
 
-class BaseMetaEstimator(BaseEstimator, ABC):
+class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator, ABC):
     """Base class of the estimators that learn across tasks how to adapt to one.
 
     A subclass names its learner (`_build_learner`) and its loss (`_criterion`);
@@ -69,30 +68,7 @@ class BaseMetaEstimator(BaseEstimator, ABC):
 
     _doc_link_module = "sklearn_meta"
 
-    _parameter_constraints: dict = {
-        "hidden_layer_sizes": [tuple, list],
-        "activation": [StrOptions({"relu", "tanh", "gelu", "silu"})],
-        "module": [callable, nn.Module, None],
-        "module_params": [dict, None],
-        "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "n_queries": [Interval(Integral, 1, None, closed="left")],
-        "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions({"one_cycle", "constant"})],
-        "optimizer": [callable, None],
-        "optimizer_params": [dict, None],
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean"],
-        "callbacks": [list, None],
-        "warm_start": ["boolean"],
-        "device": [str, torch.device],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: dict = COMMON_CONSTRAINTS
 
     # ------------------------------------------------------------ to be filled in
 
@@ -447,95 +423,9 @@ class BaseMetaEstimator(BaseEstimator, ABC):
             )
         return int(low), int(high)
 
-    def get_params(self, deep: bool = True) -> dict:
-        """Get parameters, those of ``module`` and ``optimizer`` under their prefix.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether ``module__x`` and ``optimizer__x`` are included.
-
-        Returns
-        -------
-        params : dict
-            Parameter names and values.
-        """
-        params = super().get_params(deep=deep)
-        for prefix in ("module", "optimizer") if deep else ():
-            nested = params.get(f"{prefix}_params")
-            if isinstance(nested, dict):
-                params |= {f"{prefix}__{name}": v for name, v in nested.items()}
-        return params
-
-    def set_params(self, **params: Any) -> "BaseMetaEstimator":
-        """Set parameters; ``module__x`` sets an entry of ``module_params``.
-
-        Parameters
-        ----------
-        **params : dict
-            Parameter names and values.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        for prefix in ("module", "optimizer"):
-            start = f"{prefix}__"
-            nested = {k: params.pop(k) for k in list(params) if k.startswith(start)}
-            if nested:
-                entries = {k.removeprefix(start): v for k, v in nested.items()}
-                before = params.get(
-                    f"{prefix}_params", getattr(self, f"{prefix}_params")
-                )
-                params[f"{prefix}_params"] = (before or {}) | entries
-        return super().set_params(**params)
-
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""
         return hasattr(self, "learner_")
-
-    def __copy__(self) -> "BaseMetaEstimator":
-        """Share what was learned: adapting the copy leaves this object as it is."""
-        new = type(self).__new__(type(self))
-        vars(new).update(vars(self))
-        return new
-
-    def __getstate__(self) -> dict:
-        """Store everything on the CPU, so that it loads where there is no GPU."""
-        state = dict(super().__getstate__())
-        if "learner_" in state:
-            cpu = torch.device("cpu")
-            state["learner_"] = copy.deepcopy(self.learner_).to(cpu)
-            state["optimizer_state_"] = move_state(self.optimizer_state_, cpu)
-            state.pop("device_", None)
-            if "adapted_" in state:
-                states = [move_state(part, cpu) for part in self.adapted_.states]
-                state["adapted_"] = self.adapted_._replace(states=states)
-        return state
-
-    def __setstate__(self, state: dict) -> None:
-        """Go back to the device, or to the CPU with a warning if it is not there."""
-        super().__setstate__(state)
-        if "learner_" not in state:
-            return
-        self.device_ = resolve_device(self.device, must_exist=False)
-        self.learner_ = self.learner_.to(self.device_)
-        if hasattr(self, "adapted_"):
-            states = [move_state(part, self.device_) for part in self.adapted_.states]
-            self.adapted_ = self.adapted_._replace(states=states)
-
-
-@contextmanager
-def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Give an estimator its attributes back if the block fails."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def as_flat_tasks(X: Any, y: Any, tasks: Any, caller: str) -> tuple[Any, Any, Any]:

@@ -1,15 +1,14 @@
-"""Tasks, collections of tasks, and the one place where their input is checked."""
+"""Tasks and collections of tasks."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing, check_array, check_random_state
-from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.validation import _num_samples
 
-__all__ = ["Task", "TaskCollection", "check_tasks", "few_shot_split"]
+from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 
 NO_TASKS_MESSAGE = (
     "{caller} got rows without task ids. Expected a TaskCollection, a sequence of "
@@ -225,7 +224,7 @@ class _RowGroups(Sequence):
 
     def __init__(self, X: Any, y: Any, rows: list[np.ndarray]) -> None:
         self._X, self._y, self._rows = X, np.asarray(y), rows
-        _check_same_length(_num_samples(X), y=self._y)
+        check_same_length(_num_samples(X), y=self._y)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -246,206 +245,6 @@ class _Selection(Sequence):
 
     def __getitem__(self, index: Any) -> Any:
         return self._items[int(self._chosen[index])]
-
-
-class TaskRows(NamedTuple):
-    """Checked rows of all tasks, the rows of a task next to each other.
-
-    ``names`` is None where the input was one plain table.
-    """
-
-    X: np.ndarray  # (n_rows, n_features), float64
-    y: np.ndarray  # (n_rows,)
-    sizes: np.ndarray  # (n_tasks,)
-    names: list | None
-
-    @property
-    def codes(self) -> np.ndarray:
-        """The position of each row's task, of shape (n_rows,)."""
-        return np.repeat(np.arange(len(self.sizes)), self.sizes)
-
-    def select(self, keep: np.ndarray) -> "TaskRows":
-        """Return the rows of the tasks where ``keep`` (n_tasks,) is True."""
-        rows = keep[self.codes]
-        names = (
-            None if self.names is None else [self.names[i] for i in keep.nonzero()[0]]
-        )
-        return TaskRows(self.X[rows], self.y[rows], self.sizes[keep], names)
-
-    def name_of(self, task: int) -> str:
-        """Return how a message calls a task."""
-        return "the table" if self.names is None else f"task {self.names[task]!r}"
-
-
-def check_tasks(
-    estimator: Any,
-    X: Any,
-    y: Any = None,
-    tasks: Any = None,
-    *,
-    reset: bool = True,
-    y_numeric: bool = False,
-    min_rows: int = 1,
-) -> TaskRows:
-    """Check any of the three forms of input and bring it into one.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Gets ``n_features_in_`` and ``feature_names_in_`` when ``reset``, else has
-        them compared.
-    X : TaskCollection, sequence of Task or (X, y), or array-like of shape \
-(n_samples, n_features)
-        The tasks, or flat rows.
-    y : array-like of shape (n_samples,), default=None
-        Targets of flat rows; None with a sequence of tasks.
-    tasks : array-like of shape (n_samples,), default=None
-        Task id of each flat row; None for a sequence of tasks or one plain table.
-    reset : bool, default=True
-        Whether the features are learned or compared.
-    y_numeric : bool, default=False
-        Whether the target must be a number.
-    min_rows : int, default=1
-        Fewest rows a task may have.
-
-    Returns
-    -------
-    rows : TaskRows
-        X as float64, rows of a task adjacent and in their given order.
-
-    Raises
-    ------
-    ValueError
-        If the features, the targets or the ids are not what was expected; the
-        message names the task.
-
-    Examples
-    --------
-    >>> from sklearn.base import BaseEstimator
-    >>> from sklearn_meta.tasks import check_tasks
-    >>> rows = check_tasks(BaseEstimator(), [[1], [2], [3]], [0, 1, 0], ["b", "a", "b"])
-    >>> rows.names, rows.sizes.tolist(), rows.X.ravel().tolist()
-    (['b', 'a'], [2, 1], [1.0, 3.0, 2.0])
-    """
-    if is_task_sequence(X):
-        if y is not None or tasks is not None:
-            raise ValueError(
-                "A sequence of tasks holds its own targets and ids: expected "
-                "y=None and tasks=None with it, got one of them."
-            )
-        X, y, tasks = as_task_collection(X, caller="fit").to_flat()
-    X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
-    if tasks is None:
-        sizes, names = np.array([len(X_checked)]), None
-    else:
-        codes, names = group_rows(tasks, len(X_checked))
-        order, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
-        X_checked, y_checked = X_checked[order], y_checked[order]
-    _check_enough_rows(sizes, names, min_rows)
-    return TaskRows(X_checked, y_checked, sizes, names)
-
-
-def few_shot_split(
-    X: Any,
-    y: Any,
-    *,
-    n_shots: int = 5,
-    n_queries: int | None = None,
-    stratify: bool | None = None,
-    order: str = "random",
-    random_state: Any = None,
-) -> tuple[Any, Any, Any, Any]:
-    """Split the rows of one task into a support and a query set.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        The rows of the task.
-    y : array-like of shape (n_samples,)
-        Their targets.
-    n_shots : int, default=5
-        Support rows: per class if ``stratify``, else in all. At least 1.
-    n_queries : int, default=None
-        Query rows, counted likewise; None takes all the rest.
-    stratify : bool, default=None
-        Whether rows are counted per class. None: yes for class labels, no for a
-        numeric target.
-    order : {"random", "first"}, default="random"
-        "first" takes the first rows of the table as support, for a table that grows
-        in time.
-    random_state : int, RandomState instance or None, default=None
-        Draws the rows where ``order="random"``.
-
-    Returns
-    -------
-    X_support, X_query, y_support, y_query : array-like
-        In the order and of the types of ``train_test_split``.
-
-    Raises
-    ------
-    ValueError
-        If the task has too few rows.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_meta.tasks import few_shot_split
-    >>> X, y = np.arange(8.0).reshape(8, 1), np.repeat(["a", "b"], 4)
-    >>> Xs, Xq, ys, yq = few_shot_split(X, y, n_shots=1, random_state=0)
-    >>> sorted(ys.tolist()), len(yq)
-    (['a', 'b'], 6)
-    """
-    X = X if hasattr(X, "iloc") else np.asarray(X)
-    y = y if hasattr(y, "iloc") else np.asarray(y)
-    _check_same_length(_num_samples(X), y=y)
-    if stratify is None:
-        stratify = has_class_labels(y)
-    support, query = support_query_indices(
-        y,
-        n_shots=n_shots,
-        n_queries=n_queries,
-        stratify=stratify,
-        order=order,
-        random_state=random_state,
-    )
-    return (
-        _safe_indexing(X, support),
-        _safe_indexing(X, query),
-        _safe_indexing(y, support),
-        _safe_indexing(y, query),
-    )
-
-
-def support_query_indices(
-    y: Any,
-    *,
-    n_shots: int,
-    n_queries: int | None = None,
-    stratify: bool,
-    order: str = "random",
-    random_state: Any = None,
-    name: Hashable = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers of a support and of a query set of one task.
-
-    The parameters are those of :func:`few_shot_split`; ``name`` is the task's, for
-    the error message.
-    """
-    if order not in ("random", "first"):
-        raise ValueError(f"Expected order to be 'random' or 'first', got {order!r}.")
-    y = np.asarray(y)
-    rows = np.arange(len(y))
-    if order == "random":
-        rows = check_random_state(random_state).permutation(rows)
-    cells = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(len(y), int)
-    support, query = [], []
-    for cell in range(cells.max(initial=-1) + 1):
-        own = rows[cells[rows] == cell]
-        what = f"rows of class {y[own[0]]!r}" if stratify else "rows"
-        _check_split_size(len(own), n_shots, n_queries, what, stratify, name)
-        support.append(own[:n_shots])
-        query.append(own[n_shots : None if n_queries is None else n_shots + n_queries])
-    return np.sort(np.concatenate(support)), np.sort(np.concatenate(query))
 
 
 def is_task_sequence(X: Any) -> bool:
@@ -483,115 +282,6 @@ def as_task_collection(
     if tasks is None or y is None:
         raise ValueError(NO_TASKS_MESSAGE.format(caller=caller))
     return TaskCollection.from_arrays(X, y, tasks)
-
-
-def group_rows(tasks: Any, n_rows: int) -> tuple[np.ndarray, list]:
-    """Return each row's task as a position, and the ids in order of appearance."""
-    ids = as_id_array(tasks)
-    _check_same_length(n_rows, tasks=ids)
-    if ids.dtype == object:
-        positions: dict = {}
-        codes = np.array(
-            [positions.setdefault(i, len(positions)) for i in ids.tolist()], int
-        )
-        names = list(positions)
-    else:
-        unique, first, codes = np.unique(ids, return_index=True, return_inverse=True)
-        rank = np.argsort(first)
-        names = unique[rank].tolist()
-        codes = np.argsort(rank)[codes]
-    if any(name is None or name != name for name in names):
-        raise ValueError("tasks holds missing ids (None or NaN): give each row an id.")
-    return codes, names
-
-
-def as_id_array(tasks: Any) -> np.ndarray:
-    """Return ids as a one-dimensional array; mixed or compound ones as objects."""
-    if isinstance(tasks, np.ndarray) and tasks.ndim == 1:
-        return tasks
-    ids = tasks.tolist() if hasattr(tasks, "tolist") else list(tasks)
-    kinds = {type(i) for i in ids}
-    if len(kinds) == 1 and kinds <= {int, float, str, bool}:
-        return np.array(ids)
-    array = np.empty(len(ids), dtype=object)
-    array[:] = ids
-    return array
-
-
-def has_class_labels(y: Any) -> bool:
-    """Return whether a target holds class labels (and no continuous numbers)."""
-    return type_of_target(y) in ("binary", "multiclass")
-
-
-def _check_rows(
-    estimator: Any, X: Any, y: Any, tasks: Any, reset: bool, y_numeric: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Check flat rows with scikit-learn and add the task to its message."""
-    try:
-        return validate_data(
-            estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
-        )
-    except ValueError as error:
-        culprit = None if tasks is None else _first_bad_task(X, y, tasks)
-        if culprit is None:
-            raise
-        raise ValueError(f"In task {culprit!r}: {error}") from error
-
-
-def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
-    """Return the first task with an entry that is no finite number, or None."""
-    ids = as_id_array(tasks)
-    for column in (*_columns(X), np.asarray(y)):
-        if column.dtype.kind in "fc" and len(column) == len(ids):
-            bad = np.flatnonzero(~np.isfinite(column))
-            if len(bad):
-                return ids.tolist()[bad[0]]
-    return None
-
-
-def _columns(X: Any) -> list[np.ndarray]:
-    """Return the columns of a table that can be looked at as arrays."""
-    if hasattr(X, "iloc"):
-        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
-    X = np.asarray(X)
-    return list(X.T) if X.ndim == 2 else []
-
-
-def _check_enough_rows(sizes: np.ndarray, names: list | None, min_rows: int) -> None:
-    """Raise if a task has fewer rows than are needed."""
-    small = np.flatnonzero(sizes < min_rows)
-    if not len(small):
-        return
-    where = "The table" if names is None else f"Task {names[small[0]]!r}"
-    more = f" ({len(small)} such tasks)" if len(small) > 1 else ""
-    raise ValueError(
-        f"{where} has n_samples = {sizes[small[0]]}{more}; at least {min_rows} rows "
-        "are needed, one to learn from and one to score on. Add rows or drop the task."
-    )
-
-
-def _check_split_size(
-    n_rows: int,
-    n_shots: int,
-    n_queries: int | None,
-    what: str,
-    stratify: bool,
-    name: Hashable,
-) -> None:
-    """Raise if there are too few rows for the support and at least one query."""
-    needed = (
-        n_shots + (0 if stratify else 1) if n_queries is None else n_shots + n_queries
-    )
-    if n_shots < 1:
-        raise ValueError(f"Expected n_shots of at least 1, got {n_shots}.")
-    if n_rows >= needed:
-        return
-    where = "The task" if name is None else f"Task {name!r}"
-    remedy = " or pass stratify=False" if stratify else ""
-    raise ValueError(
-        f"{where} has {n_rows} {what}; {needed} are needed for n_shots={n_shots} and "
-        f"n_queries={n_queries}. Lower n_shots{remedy}, or drop the task."
-    )
 
 
 def _as_task(item: Any, given: Hashable, position: int) -> Task:
@@ -660,13 +350,3 @@ def _check_distinct(names: list) -> None:
                 "twice."
             )
         seen.add(name)
-
-
-def _check_same_length(n_rows: int, **arrays: Any) -> None:
-    """Raise if a named array does not have one entry per row."""
-    for name, array in arrays.items():
-        if _num_samples(array) != n_rows:
-            raise ValueError(
-                f"Expected one entry of {name} for each of the {n_rows} rows, got "
-                f"{_num_samples(array)}."
-            )

@@ -1,0 +1,58 @@
+"""Copies and files of fitted estimators, and estimators that survive errors."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from sklearn.base import BaseEstimator
+
+from sklearn_meta.serving import move_state
+from sklearn_meta.training import resolve_device
+
+
+class PortableStateMixin:
+    """Shallow copies share what was learned; pickles load without the GPU they knew."""
+
+    def __copy__(self) -> Self:
+        """Share what was learned: adapting the copy leaves this object as it is."""
+        new = type(self).__new__(type(self))
+        vars(new).update(vars(self))
+        return new
+
+    def __getstate__(self) -> dict:
+        """Store everything on the CPU, so that it loads where there is no GPU."""
+        state = dict(super().__getstate__())
+        if "learner_" in state:
+            cpu = torch.device("cpu")
+            state["learner_"] = copy.deepcopy(self.learner_).to(cpu)
+            state["optimizer_state_"] = move_state(self.optimizer_state_, cpu)
+            state.pop("device_", None)
+            if "adapted_" in state:
+                states = [move_state(part, cpu) for part in self.adapted_.states]
+                state["adapted_"] = self.adapted_._replace(states=states)
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        """Go back to the device, or to the CPU with a warning if it is not there."""
+        super().__setstate__(state)
+        if "learner_" not in state:
+            return
+        self.device_ = resolve_device(self.device, must_exist=False)
+        self.learner_ = self.learner_.to(self.device_)
+        if hasattr(self, "adapted_"):
+            states = [move_state(part, self.device_) for part in self.adapted_.states]
+            self.adapted_ = self.adapted_._replace(states=states)
+
+
+@contextmanager
+def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Give an estimator its attributes back if the block fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

@@ -1,0 +1,25 @@
+"""Tasks, collections of tasks, and the one place where their input is checked."""
+
+from sklearn_meta.tasks._checks import TaskRows, check_tasks
+from sklearn_meta.tasks._collection import (
+    NO_TASKS_MESSAGE,
+    Task,
+    TaskCollection,
+    as_task_collection,
+    is_task_sequence,
+)
+from sklearn_meta.tasks._ids import group_rows
+from sklearn_meta.tasks._split import few_shot_split, support_query_indices
+
+__all__ = [
+    "NO_TASKS_MESSAGE",
+    "Task",
+    "TaskCollection",
+    "TaskRows",
+    "as_task_collection",
+    "check_tasks",
+    "few_shot_split",
+    "group_rows",
+    "is_task_sequence",
+    "support_query_indices",
+]

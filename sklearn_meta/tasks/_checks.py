@@ -1,0 +1,168 @@
+"""Checking any form of input once, and bringing it into one."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
+from sklearn_meta.tasks._ids import as_id_array, group_rows
+
+
+class TaskRows(NamedTuple):
+    """Checked rows of all tasks, the rows of a task next to each other.
+
+    ``names`` is None where the input was one plain table.
+    """
+
+    X: np.ndarray  # (n_rows, n_features), float64
+    y: np.ndarray  # (n_rows,)
+    sizes: np.ndarray  # (n_tasks,)
+    names: list | None
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The position of each row's task, of shape (n_rows,)."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+    def select(self, keep: np.ndarray) -> "TaskRows":
+        """Return the rows of the tasks where ``keep`` (n_tasks,) is True."""
+        rows = keep[self.codes]
+        names = (
+            None if self.names is None else [self.names[i] for i in keep.nonzero()[0]]
+        )
+        return TaskRows(self.X[rows], self.y[rows], self.sizes[keep], names)
+
+    def name_of(self, task: int) -> str:
+        """Return how a message calls a task."""
+        return "the table" if self.names is None else f"task {self.names[task]!r}"
+
+
+def check_tasks(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    tasks: Any = None,
+    *,
+    reset: bool = True,
+    y_numeric: bool = False,
+    min_rows: int = 1,
+) -> TaskRows:
+    """Check any of the three forms of input and bring it into one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets ``n_features_in_`` and ``feature_names_in_`` when ``reset``, else has
+        them compared.
+    X : TaskCollection, sequence of Task or (X, y), or array-like of shape \
+(n_samples, n_features)
+        The tasks, or flat rows.
+    y : array-like of shape (n_samples,), default=None
+        Targets of flat rows; None with a sequence of tasks.
+    tasks : array-like of shape (n_samples,), default=None
+        Task id of each flat row; None for a sequence of tasks or one plain table.
+    reset : bool, default=True
+        Whether the features are learned or compared.
+    y_numeric : bool, default=False
+        Whether the target must be a number.
+    min_rows : int, default=1
+        Fewest rows a task may have.
+
+    Returns
+    -------
+    rows : TaskRows
+        X as float64, rows of a task adjacent and in their given order.
+
+    Raises
+    ------
+    ValueError
+        If the features, the targets or the ids are not what was expected; the
+        message names the task.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklearn_meta.tasks import check_tasks
+    >>> rows = check_tasks(BaseEstimator(), [[1], [2], [3]], [0, 1, 0], ["b", "a", "b"])
+    >>> rows.names, rows.sizes.tolist(), rows.X.ravel().tolist()
+    (['b', 'a'], [2, 1], [1.0, 3.0, 2.0])
+    """
+    if is_task_sequence(X):
+        if y is not None or tasks is not None:
+            raise ValueError(
+                "A sequence of tasks holds its own targets and ids: expected "
+                "y=None and tasks=None with it, got one of them."
+            )
+        X, y, tasks = as_task_collection(X, caller="fit").to_flat()
+    elif y is None and isinstance(X, Sequence) and not len(X):
+        raise ValueError("The collection is empty: at least one task is needed.")
+    X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
+    if tasks is None:
+        sizes, names = np.array([len(X_checked)]), None
+    else:
+        codes, names = group_rows(tasks, len(X_checked))
+        order, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
+        X_checked, y_checked = X_checked[order], y_checked[order]
+    _check_enough_rows(sizes, names, min_rows)
+    return TaskRows(X_checked, y_checked, sizes, names)
+
+
+def _check_rows(
+    estimator: Any, X: Any, y: Any, tasks: Any, reset: bool, y_numeric: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check flat rows with scikit-learn and add the task to its message."""
+    if y_numeric:
+        _check_numeric(y)
+    try:
+        return validate_data(
+            estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
+        )
+    except ValueError as error:
+        culprit = None if tasks is None else _first_bad_task(X, y, tasks)
+        if culprit is None:
+            raise
+        raise ValueError(f"In task {culprit!r}: {error}") from error
+
+
+def _check_numeric(y: Any) -> None:
+    """Raise if a target that must be a number is a text."""
+    y = np.asarray(y)
+    if y.dtype.kind in "US":
+        raise ValueError(
+            f"Expected a numeric target, got labels such as {y.tolist()[0]!r}. Use a "
+            "classifier for labels, or convert the target to numbers."
+        )
+
+
+def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
+    """Return the first task with an entry that is no finite number, or None."""
+    ids = as_id_array(tasks)
+    for column in (*_columns(X), np.asarray(y)):
+        if column.dtype.kind in "fc" and len(column) == len(ids):
+            bad = np.flatnonzero(~np.isfinite(column))
+            if len(bad):
+                return ids.tolist()[bad[0]]
+    return None
+
+
+def _columns(X: Any) -> list[np.ndarray]:
+    """Return the columns of a table that can be looked at as arrays."""
+    if hasattr(X, "iloc"):
+        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
+    X = np.asarray(X)
+    return list(X.T) if X.ndim == 2 else []
+
+
+def _check_enough_rows(sizes: np.ndarray, names: list | None, min_rows: int) -> None:
+    """Raise if a task has fewer rows than are needed."""
+    small = np.flatnonzero(sizes < min_rows)
+    if not len(small):
+        return
+    where = "The table" if names is None else f"Task {names[small[0]]!r}"
+    more = f" ({len(small)} such tasks)" if len(small) > 1 else ""
+    raise ValueError(
+        f"{where} has n_samples = {sizes[small[0]]}{more}; at least {min_rows} rows "
+        "are needed, one to learn from and one to score on. Add rows or drop the task."
+    )

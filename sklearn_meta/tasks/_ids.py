@@ -1,0 +1,49 @@
+"""Task ids of any hashable type."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+
+def group_rows(tasks: Any, n_rows: int) -> tuple[np.ndarray, list]:
+    """Return each row's task as a position, and the ids in order of appearance."""
+    ids = as_id_array(tasks)
+    check_same_length(n_rows, tasks=ids)
+    if ids.dtype == object:
+        positions: dict = {}
+        codes = np.array(
+            [positions.setdefault(i, len(positions)) for i in ids.tolist()], int
+        )
+        names = list(positions)
+    else:
+        unique, first, codes = np.unique(ids, return_index=True, return_inverse=True)
+        rank = np.argsort(first)
+        names = unique[rank].tolist()
+        codes = np.argsort(rank)[codes]
+    if any(name is None or name != name for name in names):
+        raise ValueError("tasks holds missing ids (None or NaN): give each row an id.")
+    return codes, names
+
+
+def as_id_array(tasks: Any) -> np.ndarray:
+    """Return ids as a one-dimensional array; mixed or compound ones as objects."""
+    if isinstance(tasks, np.ndarray) and tasks.ndim == 1:
+        return tasks
+    ids = tasks.tolist() if hasattr(tasks, "tolist") else list(tasks)
+    kinds = {type(i) for i in ids}
+    if len(kinds) == 1 and kinds <= {int, float, str, bool}:
+        return np.array(ids)
+    array = np.empty(len(ids), dtype=object)
+    array[:] = ids
+    return array
+
+
+def check_same_length(n_rows: int, **arrays: Any) -> None:
+    """Raise if a named array does not have one entry per row."""
+    for name, array in arrays.items():
+        if _num_samples(array) != n_rows:
+            raise ValueError(
+                f"Expected one entry of {name} for each of the {n_rows} rows, got "
+                f"{_num_samples(array)}."
+            )
