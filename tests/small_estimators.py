@@ -30,7 +30,8 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "anil", "label_mode": "shared"}),
     (MAMLRegressor, {"variant": "metasgd"}),
     (MAMLRegressor, {"variant": "fomaml"}),
-    (ProtoNetClassifier, {"label_mode": "task"}),
+    (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
+    (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
     (ProtoNetClassifier, {"distance": "cosine"}),
     (ProtoNetClassifier, {"distance": "mahalanobis"}),
     (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
@@ -61,7 +62,7 @@ def all_small():
 
 def name_of(estimator):
     """Return a readable test id."""
-    options = ("variant", "distance", "architecture", "label_mode")
+    options = ("variant", "embedding", "distance", "architecture", "label_mode")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     return "-".join([type(estimator).__name__, *chosen])

@@ -14,14 +14,15 @@ from small_estimators import ALL_ESTIMATORS, all_small, name_of, outputs, small
 from small_estimators import tasks_for as tasks_of_its_kind
 
 import sklearn_meta
+from sklearn_meta import ProtoNetClassifier
 from sklearn_meta.exceptions import DivergenceWarning, NotAdaptedError
 
 each_estimator = pytest.mark.parametrize("estimator_class", ALL_ESTIMATORS)
 
 
-def few_steps(estimator_class):
+def few_steps(estimator_class, **params):
     """Return an estimator that also reaches the accuracy that some checks ask for."""
-    params = {"max_iter": 60, "lr": 0.01}
+    params |= {"max_iter": 60, "lr": 0.01}
     if "architecture" in estimator_class().get_params():
         params |= {"architecture": "transformer", "hidden_size": 16, "n_heads": 4}
     else:
@@ -43,7 +44,12 @@ def tasks(estimator):
 
 # the checks have two or three classes, of which some estimators rightly warn
 @pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
-@parametrize_with_checks([few_steps(cls) for cls in ALL_ESTIMATORS])
+@parametrize_with_checks(
+    [
+        *(few_steps(cls) for cls in ALL_ESTIMATORS),
+        few_steps(ProtoNetClassifier, embedding="network"),
+    ]
+)
 def test_scikit_learn_checks_pass(estimator, check):
     """Each estimator is a full scikit-learn estimator, with no expected failure."""
     check(estimator)
