@@ -1,5 +1,6 @@
 """From targets to numbers a learner can read, and back."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,8 +92,12 @@ def shared_labels(y: np.ndarray, codes: np.ndarray) -> bool:
     return bool(classes.per_task.max() == len(classes.labels))
 
 
-def check_known_labels(y: Any, classes: np.ndarray, where: str) -> np.ndarray:
+def check_known_labels(
+    y: Any, classes: np.ndarray, place_of: Callable[[int], str]
+) -> np.ndarray:
     """Return the position of each label in the sorted classes.
+
+    ``place_of(row)`` names the place of a row in the error message.
 
     Raises
     ------
@@ -102,12 +107,13 @@ def check_known_labels(y: Any, classes: np.ndarray, where: str) -> np.ndarray:
     y = np.asarray(y)
     try:
         positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-        unknown = y[classes[positions] != y]
+        unknown = np.flatnonzero(classes[positions] != y)
     except TypeError:  # labels of another kind cannot be compared with the classes
-        unknown = y
+        unknown = np.arange(len(y))
     if len(unknown):
+        label = y[unknown[:1]].tolist()[0]
         raise ValueError(
-            f"{where} has the label {unknown.tolist()[0]!r}, which fit did not see. "
+            f"The label {label!r} in {place_of(unknown[0])} was not seen in fit. "
             f"Expected one of {classes.tolist()}. If labels have their own meaning in "
             "every task, fit with label_mode='task'."
         )

@@ -158,6 +158,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
+        rows = self._prepare_training_rows(rows, resume)
         with seeded(seed, device), one_thread(device):
             if not resume:
                 self._start(rows, classes)
@@ -188,6 +189,14 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
         self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
         self._learn_targets(rows, classes)
         self.learner_ = self._build_learner(rows.X.shape[1], self._n_outputs())
+
+    def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
+        """Return the meta-training rows with the columns that the estimator adds."""
+        return rows
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Return new rows with the columns that the estimator adds."""
+        return X
 
     def _outer_loop(self) -> OuterLoop:
         """Return the outer loop with this estimator's settings."""
@@ -271,7 +280,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
             If the rows are not what ``fit`` saw, or the targets are of another kind.
         """
         check_is_fitted(self)
-        self._adapt_to(self._check_rows(X_support, y_support, None, reset=False))
+        with unchanged_on_error(self):
+            rows = self._check_rows(X_support, y_support, None, reset=False)
+            self._adapt_to_new(rows)
         return self
 
     def adapt_tasks(
@@ -303,8 +314,13 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
         """
         check_is_fitted(self)
         X, y, tasks = as_flat_tasks(X, y, tasks, f"{type(self).__name__}.adapt_tasks")
-        self._adapt_to(self._check_rows(X, y, tasks, reset=False))
+        with unchanged_on_error(self):
+            self._adapt_to_new(self._check_rows(X, y, tasks, reset=False))
         return self
+
+    def _adapt_to_new(self, rows: TaskRows) -> None:
+        """Set the state for the tasks of these rows, which training has not seen."""
+        self._adapt_to(rows._replace(X=self._prepare(rows.X)))
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Set the state for the tasks of these rows."""
@@ -325,8 +341,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
 
     # ------------------------------------------------------------ predict
 
-    def _query(self, X: Any, tasks: Any) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Return the learner's prediction of each row, and each row's task."""
+    def _check_query(self, X: Any, tasks: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the prepared rows and the position of each one's adapted task."""
         check_is_fitted(self)
         if not hasattr(self, "adapted_"):
             raise NotAdaptedError(
@@ -338,12 +354,14 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
                 "routing: sklearn.set_config(enable_metadata_routing=True)."
             )
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        codes = self._task_codes(tasks, len(X))
+        return self._prepare(X), self._task_codes(tasks, len(X))
+
+    def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the learner's prediction of each row."""
         with one_thread(self.device_):
-            parts = self.adapted_.query(
+            return self.adapted_.query(
                 self.learner_, self._scale(X), codes, self.device_
             )
-        return parts, codes
 
     def _task_codes(self, tasks: Any, n_rows: int) -> np.ndarray:
         """Return the position of each row's task among the adapted ones."""
@@ -415,13 +433,14 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
     def _shot_range(self) -> tuple[int, int]:
         """Return the fewest and the most shots of an episode."""
         shots = self.n_shots
-        low, high = (shots, shots) if isinstance(shots, Integral) else tuple(shots)
-        if not 1 <= low <= high:
+        pair = (shots, shots) if isinstance(shots, Integral) else tuple(shots)
+        whole = len(pair) == 2 and all(isinstance(n, Integral) for n in pair)
+        if not (whole and 1 <= pair[0] <= pair[1]):
             raise ValueError(
                 f"Expected n_shots as an int of at least 1 or as (low, high) with "
                 f"1 <= low <= high, got {shots!r}."
             )
-        return int(low), int(high)
+        return int(pair[0]), int(pair[1])
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""

@@ -76,7 +76,8 @@ class MetaClassifierMixin(ClassifierMixin):
         ValueError
             If a task id is not among those adapted to.
         """
-        (logits,), codes = self._query(X, tasks)
+        X, codes = self._check_query(X, tasks)
+        (logits,) = self._query(X, codes)
         proba = softmax(logits, axis=1)
         if self.label_mode_ == "shared":
             return proba
@@ -155,7 +156,7 @@ class MetaClassifierMixin(ClassifierMixin):
         """Draw episodes over rows if labels are shared, else over classes."""
         if self.label_mode_ == "task":
             return self._class_sampler(rows, device)
-        position = check_known_labels(rows.y, self.classes_, "The data")
+        position = check_known_labels(rows.y, self.classes_, rows.place_of)
         low, high = self._shot_range()
         n_classes = len(self.classes_)
         fewest = low * n_classes if isinstance(self.n_shots, int) else low
@@ -184,8 +185,7 @@ class MetaClassifierMixin(ClassifierMixin):
     def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:
         """Return one-hot labels, and the classes of the tasks as attributes."""
         if self.label_mode_ == "shared":
-            where = "The support" if rows.names is None else "The support of a task"
-            position = check_known_labels(rows.y, self.classes_, where)
+            position = check_known_labels(rows.y, self.classes_, rows.place_of)
             return one_hot(position, len(self.classes_)), {}
         classes = LocalClasses.of(rows.y, rows.codes)
         single = np.flatnonzero(classes.per_task < 2)
@@ -193,8 +193,8 @@ class MetaClassifierMixin(ClassifierMixin):
             raise ValueError(
                 f"The support of {rows.name_of(single[0])} has only the class "
                 f"{classes.of_task(single[0]).tolist()[0]!r}: at least 2 classes are "
-                "needed to tell them apart. Add rows of another class; if labels mean the same "
-                "in every task, fit with label_mode='shared'."
+                "needed to tell them apart. Add rows of another class; if labels mean "
+                "the same in every task, fit with label_mode='shared'."
             )
         attributes = {
             "classes_": classes.labels,

@@ -4,7 +4,7 @@ import copy
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.estimators.classifier import MetaClassifierMixin
@@ -308,6 +308,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator, default=None
+        A scikit-learn regressor that is fitted on all rows and ignores tasks. Its
+        prediction becomes a feature and the point from which the learner's target is
+        counted; in meta-training it comes out of fold, with folds split by task.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
@@ -359,6 +363,8 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     ----------
     target_scale_ : NumericScale
         Shift and scale of the target, from the meta-training rows.
+    pooled_ : estimator
+        The pooled model for new tasks, if ``pooled_estimator`` is given.
     learner_ : nn.Module
         The trained learner, in float64.
     n_tasks_ : int
@@ -422,6 +428,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "normalize_y": ["boolean"],
+        "pooled_estimator": [HasMethods(["fit", "predict"]), None],
     }
 
     def __init__(
@@ -435,6 +442,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         adapt_steps=None,
         module=None,
         module_params=None,
+        pooled_estimator=None,
         n_shots=(1, 10),
         n_queries=16,
         meta_batch_size=24,
@@ -463,6 +471,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         self.adapt_steps = adapt_steps
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.n_shots = n_shots
         self.n_queries = n_queries
         self.meta_batch_size = meta_batch_size

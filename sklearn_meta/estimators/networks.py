@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
         If it does not map rows as it must.
     """
     if estimator.module is None:
+        _check_widths(estimator.hidden_layer_sizes)
         *hidden, width = estimator.hidden_layer_sizes or (n_features,)
         if n_outputs is not None:
             hidden, width = estimator.hidden_layer_sizes, n_outputs
@@ -45,6 +47,15 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
     network = _call_module(estimator, n_features, n_outputs)
     _check_mapping(network, n_features, n_outputs)
     return network
+
+
+def _check_widths(sizes: Any) -> None:
+    """Raise unless the widths of hidden layers are whole numbers of at least 1."""
+    if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"Expected hidden_layer_sizes of whole numbers of at least 1, got {sizes!r}"
+            ". Give one width per hidden layer, as in (64, 64)."
+        )
 
 
 def _call_module(estimator: Any, n_features: int, n_outputs: int | None) -> nn.Module:

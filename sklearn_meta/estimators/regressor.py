@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import norm
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, clone
 
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.functional import gaussian_nll
+from sklearn_meta.pooling import out_of_fold
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
@@ -46,8 +47,9 @@ class MetaRegressorMixin(RegressorMixin):
         ValueError
             If a task id is not among those adapted to.
         """
-        (mean, std), _ = self._query(X, tasks)
-        mean = self.target_scale_.decode(mean)
+        X, codes = self._check_query(X, tasks)
+        mean, std = self._query(X, codes)
+        mean = self.target_scale_.decode(mean) + self._offset(X)
         return (mean, std * self.target_scale_.scale) if return_std else mean
 
     def predict_quantiles(
@@ -110,9 +112,33 @@ class MetaRegressorMixin(RegressorMixin):
     def _check_targets(self, rows: TaskRows) -> None:
         """Nothing to check beyond what `check_tasks` did."""
 
+    def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
+        """Add the pooled prediction of rows whose task the pooled model did not see."""
+        if self.pooled_estimator is None:
+            return rows
+        if not resume:
+            self.pooled_ = clone(self.pooled_estimator).fit(rows.X, rows.y)
+        offset = out_of_fold(self.pooled_estimator, rows)
+        return rows._replace(X=np.column_stack([rows.X, offset]))
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Add the pooled prediction as the last column."""
+        if self.pooled_estimator is None:
+            return X
+        return np.column_stack([X, self.pooled_.predict(X)])
+
+    def _offset(self, X: np.ndarray) -> np.ndarray | float:
+        """Return what the learner's target is counted from."""
+        return 0.0 if self.pooled_estimator is None else X[:, -1]
+
     def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scale of the target from the meta-training rows."""
-        self.target_scale_ = NumericScale.of(rows.y, self.normalize_y)
+        residual = rows.y - self._offset(rows.X)
+        self.target_scale_ = NumericScale.of(residual, self.normalize_y)
+
+    def _encode(self, rows: TaskRows) -> np.ndarray:
+        """Return the scaled targets, counted from the pooled prediction."""
+        return self.target_scale_.encode(rows.y - self._offset(rows.X))
 
     def _n_outputs(self) -> int:
         return 1
@@ -120,12 +146,12 @@ class MetaRegressorMixin(RegressorMixin):
     def _sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
         """Draw episodes over the rows of each task."""
         X = self._tensor(self._scale(rows.X), device)
-        Y = self._tensor(self.target_scale_.encode(rows.y), device)
+        Y = self._tensor(self._encode(rows), device)
         return RowEpisodeSampler(X, Y, rows.sizes, self._shot_range(), self.n_queries)
 
     def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:
         """Return scaled targets; regression has no attributes of a task."""
-        return self.target_scale_.encode(rows.y), {}
+        return self._encode(rows), {}
 
     def _criterion(self) -> Any:
         return gaussian_nll

@@ -38,6 +38,10 @@ class TaskRows(NamedTuple):
         """Return how a message calls a task."""
         return "the table" if self.names is None else f"task {self.names[task]!r}"
 
+    def place_of(self, row: int) -> str:
+        """Return how a message calls the task of a row."""
+        return self.name_of(self.codes[row])
+
 
 def check_tasks(
     estimator: Any,

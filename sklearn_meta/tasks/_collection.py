@@ -229,7 +229,7 @@ class _RowGroups(Sequence):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Task:
+    def __getitem__(self, index: Any) -> Any:
         rows = self._rows[index]
         return Task(_safe_indexing(self._X, rows), self._y[rows])
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from sklearn.utils._missing import is_pandas_na
 from sklearn.utils.validation import _num_samples
 
 
@@ -21,7 +22,7 @@ def group_rows(tasks: Any, n_rows: int) -> tuple[np.ndarray, list]:
         rank = np.argsort(first)
         names = unique[rank].tolist()
         codes = np.argsort(rank)[codes]
-    if any(name is None or name != name for name in names):
+    if any(is_missing(name) for name in names):
         raise ValueError("tasks holds missing ids (None or NaN): give each row an id.")
     return codes, names
 
@@ -37,6 +38,11 @@ def as_id_array(tasks: Any) -> np.ndarray:
     array = np.empty(len(ids), dtype=object)
     array[:] = ids
     return array
+
+
+def is_missing(name: Any) -> bool:
+    """Return whether an id is None, NaN, NaT or pandas' NA."""
+    return name is None or is_pandas_na(name) or name != name
 
 
 def check_same_length(n_rows: int, **arrays: Any) -> None:
