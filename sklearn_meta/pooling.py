@@ -44,13 +44,13 @@ def out_of_fold(estimator: Any, rows: TaskRows, method: str = "predict") -> np.n
     >>> out_of_fold(DummyRegressor(), rows)
     array([6., 6., 0., 0.])
     """
-    one_table = rows.names is None
-    n_folds = min(N_FOLDS, len(rows.y) if one_table else len(rows.sizes))
-    folds = (
-        KFold(n_folds, shuffle=True, random_state=0)
-        if one_table
-        else GroupKFold(n_folds)
-    )
     # splits are made here, so that no groups have to be routed
-    splits = list(folds.split(rows.X, rows.y, rows.codes))
-    return cross_val_predict(clone(estimator), rows.X, rows.y, cv=splits, method=method)
+    if rows.names is None:
+        folds = KFold(min(N_FOLDS, len(rows.y)), shuffle=True, random_state=0)
+        splits = folds.split(rows.X)
+    else:
+        folds = GroupKFold(min(N_FOLDS, len(rows.sizes)))
+        splits = folds.split(rows.X, groups=rows.codes)
+    return cross_val_predict(
+        clone(estimator), rows.X, rows.y, cv=list(splits), method=method
+    )
