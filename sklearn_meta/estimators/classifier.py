@@ -132,7 +132,7 @@ class MetaClassifierMixin(ClassifierMixin):
         """Return "shared" or "task"; "auto" looks at the label sets of the tasks."""
         if self.label_mode != "auto":
             return self.label_mode
-        if rows.names is None:
+        if len(rows.sizes) == 1:
             return "task"
         mode = "shared" if shared_labels(rows.y, rows.codes) else "task"
         if self.verbose:

@@ -272,9 +272,9 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
-        their task, so that new tasks may bring new classes. "auto": one table is
-        learned from class by class ("task"); the labels of tasks are shared if some
-        task has all of them. ``label_mode_`` tells.
+        their task, so that new tasks may bring new classes. "auto": one table (or a
+        single task) is learned from class by class ("task"); the labels of several
+        tasks are shared if some task has all of them. ``label_mode_`` tells.
     n_ways : int, default=5
         Most classes in an episode, at least 2, where labels are local to the task.
     n_shots : int or (int, int), default=(1, 10)
