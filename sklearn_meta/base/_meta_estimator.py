@@ -22,6 +22,7 @@ from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import (
     TaskRows,
     as_task_collection,
+    check_magnitude,
     check_tasks,
     group_rows,
     is_task_sequence,
@@ -354,6 +355,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
                 "routing: sklearn.set_config(enable_metadata_routing=True)."
             )
         X = validate_data(self, X, reset=False, dtype=np.float64)
+        check_magnitude("X", X, tasks)
         return self._prepare(X), self._task_codes(tasks, len(X))
 
     def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -1,6 +1,6 @@
 """Tasks, collections of tasks, and the one place where their input is checked."""
 
-from sklearn_meta.tasks._checks import TaskRows, check_tasks
+from sklearn_meta.tasks._checks import TaskRows, check_magnitude, check_tasks
 from sklearn_meta.tasks._collection import (
     NO_TASKS_MESSAGE,
     Task,
@@ -17,6 +17,7 @@ __all__ = [
     "TaskCollection",
     "TaskRows",
     "as_task_collection",
+    "check_magnitude",
     "check_tasks",
     "few_shot_split",
     "group_rows",
