@@ -2,8 +2,8 @@
 
 Two collections: 338 days of hourly air pollution, where a new day arrives with a few
 measured hours; and handwritten digits, where new digits arrive with a few images each.
-Every model is scored on the same episodes of tasks that no model was fitted on. Prints a
-table and draws ``demo.png``; ``SKLEARN_META_QUICK=1`` takes seconds instead of minutes.
+Every model is scored on the same episodes of tasks that no model was fitted on. Prints
+a table and draws ``demo.png``; ``SKLEARN_META_QUICK=1`` takes seconds, not minutes.
 """
 
 import os
