@@ -140,7 +140,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises

@@ -9,7 +9,9 @@ __all__ = ["softmax_coefficients", "squared_exponential"]
 
 
 def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
-    """Kernel exp(-|a - b|^2 / (2 length_scale^2 d)) between rows.
+    """Squared exponential kernel between rows.
+
+    It is ``exp(-|a - b|^2 / (2 length_scale^2 d))`` for rows of ``d`` features.
 
     Parameters
     ----------
