@@ -13,7 +13,9 @@ from sklearn_meta.functional import build_mlp
 __all__ = ["build_network"]
 
 
-def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.Module:
+def build_network(
+    estimator: Any, n_features: int, n_outputs: int | None, *, any_width: bool = False
+) -> nn.Module:
     """Return the user's module, or a multi-layer perceptron.
 
     Parameters
@@ -25,6 +27,8 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
         Columns of the rows.
     n_outputs : int or None
         Outputs that the network must have; None for an embedding of any width.
+    any_width : bool, default=False
+        Whether ``n_outputs`` is an offer that the user's module need not take.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
             hidden, width = estimator.hidden_layer_sizes, n_outputs
         return build_mlp(n_features, hidden, width, estimator.activation)
     network = _call_module(estimator, n_features, n_outputs)
-    _check_mapping(network, n_features, n_outputs)
+    _check_mapping(network, n_features, None if any_width else n_outputs)
     return network
 
 

@@ -22,7 +22,7 @@ class _ProcessEstimator(BaseMetaEstimator):
     ) -> ProcessLearner:
         encoder = None
         if self.module is not None:
-            encoder = build_network(self, n_features, self.hidden_size)
+            encoder = build_network(self, n_features, self.hidden_size, any_width=True)
         return ProcessLearner(
             n_features,
             n_outputs,
