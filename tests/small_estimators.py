@@ -49,8 +49,8 @@ def small(estimator_class, **params):
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():
         budget |= {"hidden_size": 8, "n_layers": 1, "n_heads": 2, "architecture": "cnp"}
-    else:
-        budget |= {"hidden_layer_sizes": (8,)}
+    elif estimator_class is not ProtoNetClassifier or "embedding" in params:
+        budget |= {"hidden_layer_sizes": (8,)}  # it would ask for a network
     if "inner_steps" in estimator_class().get_params():
         budget |= {"inner_steps": 2}
     return estimator_class().set_params(**budget | params)

@@ -25,7 +25,7 @@ def few_steps(estimator_class, **params):
     params |= {"max_iter": 60, "lr": 0.01}
     if "architecture" in estimator_class().get_params():
         params |= {"architecture": "transformer", "hidden_size": 16, "n_heads": 4}
-    else:
+    elif estimator_class is not ProtoNetClassifier:  # else it asks for a network
         params |= {"hidden_layer_sizes": (16,)}
     return small(estimator_class, **params)
 

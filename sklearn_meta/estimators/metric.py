@@ -37,8 +37,9 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(64, 64)
+    hidden_layer_sizes : tuple of int, default=None
         Widths of the hidden layers of the embedding; the last is that of its output.
+        None is (64, 64).
     activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
         Their activation.
     embedding : {"auto", "network", "whitened"}, default="auto"
@@ -47,8 +48,8 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         meta-training classes, in closed form, with a logistic head that starts at the
         prototypes; only eight numbers are learned, so that few classes are enough.
         "auto": "whitened" for labels local to the task with at most 64 classes (of all
-        tasks), if neither ``module`` nor another ``distance`` is asked for.
-        ``embedding_`` tells.
+        tasks), if no network is asked for by ``hidden_layer_sizes``, ``module`` or
+        another ``distance``. ``embedding_`` tells.
     distance : {"euclidean", "cosine", "mahalanobis"}, default="euclidean"
         Squared Euclidean distance, cosine similarity, or the squared Mahalanobis
         distance under a regularised covariance per class [2]_.
@@ -187,6 +188,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
+        "hidden_layer_sizes": [tuple, list, None],
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
@@ -195,7 +197,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(64, 64),
+        hidden_layer_sizes=None,
         *,
         activation="relu",
         embedding="auto",
@@ -273,7 +275,8 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         if self.embedding != "auto":
             return self.embedding
         few = n_classes <= MAX_CLASSES_TO_WHITEN
-        return "whitened" if can_whiten and few else "network"
+        whitens = can_whiten and few and self.hidden_layer_sizes is None
+        return "whitened" if whitens else "network"
 
     def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
         """Build the head of the whitened rows, or a network with prototypes."""

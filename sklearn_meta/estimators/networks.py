@@ -12,6 +12,8 @@ from sklearn_meta.functional import build_mlp
 
 __all__ = ["build_network"]
 
+DEFAULT_SIZES = (64, 64)
+
 
 def build_network(
     estimator: Any, n_features: int, n_outputs: int | None, *, any_width: bool = False
@@ -43,10 +45,12 @@ def build_network(
         If it does not map rows as it must.
     """
     if estimator.module is None:
-        _check_widths(estimator.hidden_layer_sizes)
-        *hidden, width = estimator.hidden_layer_sizes or (n_features,)
+        sizes = estimator.hidden_layer_sizes
+        sizes = DEFAULT_SIZES if sizes is None else sizes
+        _check_widths(sizes)
+        *hidden, width = sizes or (n_features,)
         if n_outputs is not None:
-            hidden, width = estimator.hidden_layer_sizes, n_outputs
+            hidden, width = sizes, n_outputs
         return build_mlp(n_features, hidden, width, estimator.activation)
     network = _call_module(estimator, n_features, n_outputs)
     _check_mapping(network, n_features, None if any_width else n_outputs)
