@@ -1,5 +1,6 @@
-"""The base class of all meta-estimators."""
+"""The base classes of all estimators that adapt to tasks."""
 
 from sklearn_meta.base._meta_estimator import BaseMetaEstimator, HeldOut
+from sklearn_meta.base._task_estimator import BaseTaskEstimator
 
-__all__ = ["BaseMetaEstimator", "HeldOut"]
+__all__ = ["BaseMetaEstimator", "BaseTaskEstimator", "HeldOut"]

@@ -20,11 +20,14 @@ from sklearn_meta.targets import (
 )
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
-__all__ = ["MetaClassifierMixin"]
+__all__ = ["MetaClassifierMixin", "TaskClassifierMixin"]
 
 
-class MetaClassifierMixin(ClassifierMixin):
-    """Class labels of any type, shared by all tasks or local to each."""
+class TaskClassifierMixin(ClassifierMixin):
+    """Class labels of any type and their probabilities, for any way to adapt.
+
+    A subclass predicts in ``_class_proba(X, codes)``, in the columns of ``classes_``.
+    """
 
     _numeric_target = False
 
@@ -76,15 +79,7 @@ class MetaClassifierMixin(ClassifierMixin):
         ValueError
             If a task id is not among those adapted to.
         """
-        X, codes = self._check_query(X, tasks)
-        (logits,) = self._query(X, codes)
-        proba = softmax(logits, axis=1)
-        if self.label_mode_ == "shared":
-            return proba
-        # column j of a task is its j-th class: move it to that class's column
-        by_label = np.zeros((len(proba), len(self.classes_) + 1))
-        np.put_along_axis(by_label, self.task_columns_[codes], proba, axis=1)
-        return by_label[:, :-1]
+        return self._class_proba(*self._check_query(X, tasks))
 
     def score(
         self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None
@@ -118,6 +113,21 @@ class MetaClassifierMixin(ClassifierMixin):
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the target is continuous."""
         check_classification_targets(rows.y)
+
+
+class MetaClassifierMixin(TaskClassifierMixin):
+    """Labels shared by all tasks or local to each, for learners of logits."""
+
+    def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the learner's probabilities in the columns of the labels."""
+        (logits,) = self._query(X, codes)
+        proba = softmax(logits, axis=1)
+        if self.label_mode_ == "shared":
+            return proba
+        # column j of a task is its j-th class: move it to that class's column
+        by_label = np.zeros((len(proba), len(self.classes_) + 1))
+        np.put_along_axis(by_label, self.task_columns_[codes], proba, axis=1)
+        return by_label[:, :-1]
 
     def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
         """Decide what labels mean, and learn the shared ones."""

@@ -13,11 +13,14 @@ from sklearn_meta.pooling import out_of_fold
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
-__all__ = ["MetaRegressorMixin"]
+__all__ = ["MetaRegressorMixin", "TaskRegressorMixin"]
 
 
-class MetaRegressorMixin(RegressorMixin):
-    """Numeric targets, episodes over the rows of a task, Gaussian predictions."""
+class TaskRegressorMixin(RegressorMixin):
+    """Numeric targets and Gaussian predictions, for any way to adapt.
+
+    A subclass predicts in ``_mean_and_std(X, codes)``, in the unit of the target.
+    """
 
     _numeric_target = True
 
@@ -48,9 +51,8 @@ class MetaRegressorMixin(RegressorMixin):
             If a task id is not among those adapted to.
         """
         X, codes = self._check_query(X, tasks)
-        mean, std = self._query(X, codes)
-        mean = self.target_scale_.decode(mean) + self._offset(X)
-        return (mean, std * self.target_scale_.scale) if return_std else mean
+        mean, std = self._mean_and_std(X, codes)
+        return (mean, std) if return_std else mean
 
     def predict_quantiles(
         self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), tasks: Any = None
@@ -111,6 +113,18 @@ class MetaRegressorMixin(RegressorMixin):
 
     def _check_targets(self, rows: TaskRows) -> None:
         """Nothing to check beyond what `check_tasks` did."""
+
+
+class MetaRegressorMixin(TaskRegressorMixin):
+    """Episodes over the rows of a task, for learners of a Gaussian."""
+
+    def _mean_and_std(
+        self, X: np.ndarray, codes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the learner's prediction in the unit of the target."""
+        mean, std = self._query(X, codes)
+        mean = self.target_scale_.decode(mean) + self._offset(X)
+        return mean, std * self.target_scale_.scale
 
     def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
         """Add the pooled prediction of rows whose task the pooled model did not see."""

@@ -1,0 +1,218 @@
+"""What every estimator that adapts to tasks shares: checks, adapt, ids of tasks."""
+
+from abc import ABC, abstractmethod
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_meta.base._state import unchanged_on_error
+from sklearn_meta.exceptions import NotAdaptedError
+from sklearn_meta.metrics import few_shot_score
+from sklearn_meta.tasks import (
+    TaskRows,
+    as_task_collection,
+    check_magnitude,
+    check_tasks,
+    group_rows,
+    is_task_sequence,
+)
+
+
+class BaseTaskEstimator(BaseEstimator, ABC):
+    """Base class of all estimators that learn from tasks and adapt to new ones.
+
+    A subclass learns in ``fit``, sets ``adapted_`` and ``task_names_`` in
+    ``_adapt_to``, and predicts rows with the position of their task.
+    """
+
+    # requests of the class, so that users need no set_fit_request call
+    __metadata_request__fit = {"tasks": True}
+    __metadata_request__predict = {"tasks": True}
+    __metadata_request__predict_proba = {"tasks": True}
+    __metadata_request__score = {"tasks": True}
+
+    _doc_link_module = "sklearn_meta"
+
+    # ------------------------------------------------------------ to be filled in
+
+    @abstractmethod
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Set the state for the tasks of these rows."""
+
+    @abstractmethod
+    def _check_targets(self, rows: TaskRows) -> None:
+        """Raise if the targets are of another kind than the estimator's."""
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Return new rows with the columns that the estimator adds."""
+        return X
+
+    # ------------------------------------------------------------ adapt
+
+    def adapt(self, X_support: Any, y_support: Any) -> Self:
+        """Adapt to one task from its labelled rows, in place.
+
+        What was learned across tasks does not change. To get an independent object,
+        as for serving from many threads, use :func:`sklearn_meta.adapt`.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_support, n_features)
+            The labelled rows, at least one.
+        y_support : array-like of shape (n_support,)
+            Their targets.
+
+        Returns
+        -------
+        self : object
+            It now predicts for this task.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the rows are not what ``fit`` saw, or the targets are of another kind.
+        """
+        check_is_fitted(self)
+        with unchanged_on_error(self):
+            rows = self._check_rows(X_support, y_support, None, reset=False)
+            self._adapt_to_new(rows)
+        return self
+
+    def adapt_tasks(self, X: Any, y: Any = None, tasks: Any = None) -> Self:
+        """Adapt to many tasks at once, in place, in one vectorised call.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_support, n_features)
+            The support of each task, or flat support rows.
+        y : array-like of shape (n_support,), default=None
+            Targets of flat rows.
+        tasks : array-like of shape (n_support,), default=None
+            Task id of each flat row.
+
+        Returns
+        -------
+        self : object
+            It now predicts with ``predict(X, tasks=ids)``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If the rows are not what ``fit`` saw, or there are no ids.
+        """
+        check_is_fitted(self)
+        X, y, tasks = as_flat_tasks(X, y, tasks, f"{type(self).__name__}.adapt_tasks")
+        with unchanged_on_error(self):
+            self._adapt_to_new(self._check_rows(X, y, tasks, reset=False))
+        return self
+
+    def _adapt_to_new(self, rows: TaskRows) -> None:
+        """Set the state for the tasks of these rows, which training has not seen."""
+        self._adapt_to(rows._replace(X=self._prepare(rows.X)))
+
+    def _forget_adaptation(self) -> None:
+        """Drop the state of an earlier adaptation."""
+        for name in ("adapted_", "task_names_"):
+            vars(self).pop(name, None)
+
+    # ------------------------------------------------------------ predict
+
+    def _check_query(self, X: Any, tasks: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the prepared rows and the position of each one's adapted task."""
+        check_is_fitted(self)
+        if not hasattr(self, "adapted_"):
+            raise NotAdaptedError(
+                f"This {type(self).__name__} was fitted on tasks and does not know the "
+                "new one yet. Call adapt(X_support, y_support) with its labelled rows "
+                "first. To score on many tasks, use "
+                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). If "
+                "you did pass tasks=ids to a scikit-learn tool, turn on metadata "
+                "routing: sklearn.set_config(enable_metadata_routing=True)."
+            )
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        check_magnitude("X", X, tasks)
+        return self._prepare(X), self._task_codes(tasks, len(X))
+
+    def _task_codes(self, tasks: Any, n_rows: int) -> np.ndarray:
+        """Return the position of each row's task among the adapted ones."""
+        known = self.task_names_
+        if tasks is None:
+            if known is not None and len(known) > 1:
+                raise ValueError(
+                    f"The model is adapted to {len(known)} tasks: expected tasks=ids "
+                    "with one id per row, got none."
+                )
+            return np.zeros(n_rows, int)
+        if known is None:
+            raise ValueError(
+                "The model is adapted to one task without an id: expected tasks=None. "
+                "Use adapt_tasks(X, y, tasks) to adapt to tasks with ids."
+            )
+        codes, names = group_rows(tasks, n_rows)
+        position = {name: i for i, name in enumerate(known)}
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise ValueError(
+                f"The model is not adapted to task {unknown[0]!r}. It knows "
+                f"{len(known)} tasks: {known[:5]}{'...' if len(known) > 5 else ''}. "
+                "Give its support rows to adapt_tasks first."
+            )
+        return np.array([position[name] for name in names])[codes]
+
+    # ------------------------------------------------------------ plumbing
+
+    def _check_rows(
+        self, X: Any, y: Any, tasks: Any, reset: bool, min_rows: int = 1
+    ) -> TaskRows:
+        """Check the input of any form and the kind of its targets."""
+        rows = check_tasks(
+            self,
+            X,
+            y,
+            tasks,
+            reset=reset,
+            min_rows=min_rows,
+            y_numeric=self._numeric_target,
+        )
+        self._check_targets(rows)
+        return rows
+
+    def _score_on_tasks(self, X: Any, y: Any, tasks: Any, stratify: bool) -> float:
+        """Return the mean over tasks of the own metric after few-shot adaptation."""
+        low, high = self._shot_range()
+        return few_shot_score(
+            self,
+            X,
+            y,
+            tasks,
+            n_shots=(low + high) // 2,
+            stratify=stratify,
+            random_state=0,
+        )
+
+    def _shot_range(self) -> tuple[int, int]:
+        """Return the fewest and the most shots of an episode."""
+        shots = self.n_shots
+        pair = (shots, shots) if isinstance(shots, Integral) else tuple(shots)
+        whole = len(pair) == 2 and all(isinstance(n, Integral) for n in pair)
+        if not (whole and 1 <= pair[0] <= pair[1]):
+            raise ValueError(
+                f"Expected n_shots as an int of at least 1 or as (low, high) with "
+                f"1 <= low <= high, got {shots!r}."
+            )
+        return int(pair[0]), int(pair[1])
+
+
+def as_flat_tasks(X: Any, y: Any, tasks: Any, caller: str) -> tuple[Any, Any, Any]:
+    """Return tasks as flat rows with ids; ids are a must."""
+    if is_task_sequence(X) or tasks is None:
+        return as_task_collection(X, y, tasks, caller=caller).to_flat()
+    return X, y, tasks
