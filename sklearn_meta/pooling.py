@@ -8,7 +8,7 @@ from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from sklearn_meta.tasks import TaskRows
 
-__all__ = ["out_of_fold"]
+__all__ = ["folds_by_task", "out_of_fold"]
 
 N_FOLDS = 4
 
@@ -44,13 +44,19 @@ def out_of_fold(estimator: Any, rows: TaskRows, method: str = "predict") -> np.n
     >>> out_of_fold(DummyRegressor(), rows)
     array([6., 6., 0., 0.])
     """
-    # splits are made here, so that no groups have to be routed
-    if rows.names is None:
-        folds = KFold(min(N_FOLDS, len(rows.y)), shuffle=True, random_state=0)
-        splits = folds.split(rows.X)
-    else:
-        folds = GroupKFold(min(N_FOLDS, len(rows.sizes)))
-        splits = folds.split(rows.X, groups=rows.codes)
     return cross_val_predict(
-        clone(estimator), rows.X, rows.y, cv=list(splits), method=method
+        clone(estimator), rows.X, rows.y, cv=folds_by_task(rows), method=method
     )
+
+
+def folds_by_task(rows: TaskRows) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (train, held out) row numbers; the rows of a task are in one fold.
+
+    The rows of a single table are split one by one.
+    """
+    # splits are made here, so that no groups have to be routed
+    if len(rows.sizes) == 1:
+        folds = KFold(min(N_FOLDS, len(rows.y)), shuffle=True, random_state=0)
+        return list(folds.split(rows.X))
+    folds = GroupKFold(min(N_FOLDS, len(rows.sizes)))
+    return list(folds.split(rows.X, groups=rows.codes))

@@ -12,6 +12,7 @@ LAYERS = {
     "tasks": 0,
     "functional": 0,
     "targets": 0,
+    "averaging": 0,
     "episodes": 1,
     "datasets": 1,
     "adaptation": 1,
@@ -20,6 +21,7 @@ LAYERS = {
     "pooling": 2,
     "learners": 2,
     "serving": 2,
+    "members": 3,
     "training": 3,
     "base": 4,
     "estimators": 5,
@@ -35,6 +37,7 @@ LAYERS = {
 FORBIDDEN = {
     "tasks": {"torch", "skorch"},
     "targets": {"torch", "skorch"},
+    "averaging": {"torch", "skorch"},
     "adaptation": {"torch", "skorch"},
     "functional": {"numpy", "scipy", "sklearn", "skorch"},
     "learners": {"numpy", "scipy", "sklearn", "skorch"},
