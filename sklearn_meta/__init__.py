@@ -7,6 +7,8 @@ from sklearn_meta.estimators import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
+    TaskEnsembleClassifier,
+    TaskEnsembleRegressor,
 )
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
@@ -22,6 +24,8 @@ __all__ = [
     "ProtoNetClassifier",
     "Task",
     "TaskCollection",
+    "TaskEnsembleClassifier",
+    "TaskEnsembleRegressor",
     "adapt",
     "adapt_tasks",
     "few_shot_split",

@@ -7,6 +7,10 @@ import numpy as np
 
 __all__ = ["LocalClasses", "NumericScale", "one_hot", "shared_labels"]
 
+LOCAL_LABELS_REMEDY = (
+    "If labels have their own meaning in every task, fit with label_mode='task'."
+)
+
 
 class NumericScale(NamedTuple):
     """Shift and scale of a numeric target.
@@ -93,11 +97,15 @@ def shared_labels(y: np.ndarray, codes: np.ndarray) -> bool:
 
 
 def check_known_labels(
-    y: Any, classes: np.ndarray, place_of: Callable[[int], str]
+    y: Any,
+    classes: np.ndarray,
+    place_of: Callable[[int], str],
+    remedy: str = LOCAL_LABELS_REMEDY,
 ) -> np.ndarray:
     """Return the position of each label in the sorted classes.
 
-    ``place_of(row)`` names the place of a row in the error message.
+    ``place_of(row)`` names the place of a row in the error message, which ends in
+    ``remedy``.
 
     Raises
     ------
@@ -114,7 +122,6 @@ def check_known_labels(
         label = y[unknown[:1]].tolist()[0]
         raise ValueError(
             f"The label {label!r} in {place_of(unknown[0])} was not seen in fit. "
-            f"Expected one of {classes.tolist()}. If labels have their own meaning in "
-            "every task, fit with label_mode='task'."
+            f"Expected one of {classes.tolist()}. {remedy}"
         )
     return positions

@@ -6,7 +6,7 @@ and every bad input.
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from sklearn_meta import (
     MAMLClassifier,
@@ -15,14 +15,23 @@ from sklearn_meta import (
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
     TaskCollection,
+    TaskEnsembleClassifier,
+    TaskEnsembleRegressor,
 )
 
-ALL_ESTIMATORS = [
+# those that train a learner in an outer loop
+TRAINED_ESTIMATORS = [
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
+]
+
+ALL_ESTIMATORS = [
+    *TRAINED_ESTIMATORS,
+    TaskEnsembleClassifier,
+    TaskEnsembleRegressor,
 ]
 
 # other ways to adapt than the default one, each held to the laws too
@@ -41,11 +50,16 @@ VARIANTS = [
     (ModelBasedMetaRegressor, {"pooled_estimator": Ridge()}),
     (MAMLRegressor, {"pooled_estimator": Ridge()}),
     (ModelBasedMetaRegressor, {"architecture": "transformer"}),
+    (TaskEnsembleClassifier, {"correction": "shift"}),
+    (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]
 
 
 def small(estimator_class, **params):
     """Return an estimator that fits in a fraction of a second."""
+    if estimator_class not in TRAINED_ESTIMATORS:
+        cheap = LogisticRegression() if is_classifier(estimator_class()) else Ridge()
+        return estimator_class(**{"estimator": cheap, "random_state": 0} | params)
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():
         budget |= {"hidden_size": 8, "n_layers": 1, "n_heads": 2, "architecture": "cnp"}
@@ -63,9 +77,15 @@ def all_small():
     ]
 
 
+def trained_small():
+    """Return those of `all_small` that train a learner."""
+    return [e for e in all_small() if type(e) in TRAINED_ESTIMATORS]
+
+
 def name_of(estimator):
     """Return a readable test id."""
     options = ("variant", "embedding", "distance", "architecture", "label_mode")
+    options += ("correction",)
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []

@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import is_classifier
 from small_estimators import (
     ALL_ESTIMATORS,
+    TRAINED_ESTIMATORS,
     class_tasks,
     outputs,
     small,
@@ -22,10 +23,11 @@ from sklearn_meta import (
     NotAdaptedError,
     ProtoNetClassifier,
     TaskCollection,
+    TaskEnsembleRegressor,
 )
 
 CLASSIFIERS = [MAMLClassifier, ModelBasedMetaClassifier, ProtoNetClassifier]
-REGRESSORS = [MAMLRegressor, ModelBasedMetaRegressor]
+REGRESSORS = [MAMLRegressor, ModelBasedMetaRegressor, TaskEnsembleRegressor]
 each_classifier = pytest.mark.parametrize("estimator_class", CLASSIFIERS)
 each_regressor = pytest.mark.parametrize("estimator_class", REGRESSORS)
 
@@ -33,6 +35,12 @@ each_regressor = pytest.mark.parametrize("estimator_class", REGRESSORS)
 @pytest.fixture(params=ALL_ESTIMATORS, ids=lambda cls: cls.__name__)
 def estimator(request):
     """Each public estimator, not fitted."""
+    return small(request.param)
+
+
+@pytest.fixture(params=TRAINED_ESTIMATORS, ids=lambda cls: cls.__name__)
+def trained(request):
+    """Each public estimator that trains a learner, not fitted."""
     return small(request.param)
 
 
@@ -445,10 +453,11 @@ BAD_PARAMETERS = [
 
 
 @pytest.mark.parametrize(("params", "match"), BAD_PARAMETERS, ids=str)
-def test_fit_when_a_parameter_is_bad_names_it(estimator, tasks, params, match):
+def test_fit_when_a_parameter_is_bad_names_it(trained, params, match):
     """Before any time is spent on training."""
-    estimator.set_params(**params)
-    assert_raises_and_leaves(estimator, lambda: estimator.fit(tasks), match)
+    trained.set_params(**params)
+    tasks = tasks_for(trained)
+    assert_raises_and_leaves(trained, lambda: trained.fit(tasks), match)
 
 
 @pytest.mark.parametrize(
@@ -495,8 +504,10 @@ def test_fit_when_fitted_before_and_input_is_bad_still_predicts(fitted, tasks):
     np.testing.assert_array_equal(outputs(fitted, X), before)
 
 
-def test_fit_when_the_users_own_code_fails_leaves_the_estimator(fitted, tasks):
+def test_fit_when_the_users_own_code_fails_leaves_the_estimator(trained):
     """An error in the middle of training."""
+    tasks = tasks_for(trained)
+    fitted = trained.fit(tasks).adapt(*tasks[0])
     fitted.set_params(optimizer=raise_disk_full)
     call = lambda: fitted.fit(tasks)  # noqa: E731
     assert_raises_and_leaves(fitted, call, "disk full", RuntimeError)
@@ -507,12 +518,12 @@ def raise_disk_full(*args, **kwargs):
     raise RuntimeError("disk full")
 
 
-def test_early_stopping_when_there_is_one_table_says_what_to_do(estimator, tasks):
+def test_early_stopping_when_there_is_one_table_says_what_to_do(trained):
     """Nothing can be held out of one table of three classes."""
-    estimator.set_params(early_stopping=True)
-    X, y = tasks[0]
+    trained.set_params(early_stopping=True)
+    X, y = tasks_for(trained)[0]
     match = "early_stopping=True.*Use .*'auto' or False"
-    assert_raises_and_leaves(estimator, lambda: estimator.fit(X, y), match)
+    assert_raises_and_leaves(trained, lambda: trained.fit(X, y), match)
 
 
 def test_score_when_rows_have_no_ids_and_no_adaptation_says_what_to_do(

@@ -7,17 +7,30 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from small_estimators import ALL_ESTIMATORS, all_small, name_of, outputs, small
+from small_estimators import (
+    ALL_ESTIMATORS,
+    TRAINED_ESTIMATORS,
+    all_small,
+    name_of,
+    outputs,
+    small,
+)
 from small_estimators import tasks_for as tasks_of_its_kind
 
 import sklearn_meta
-from sklearn_meta import ProtoNetClassifier
+from sklearn_meta import (
+    ProtoNetClassifier,
+    TaskEnsembleClassifier,
+    TaskEnsembleRegressor,
+)
 from sklearn_meta.exceptions import DivergenceWarning, NotAdaptedError
 
 each_estimator = pytest.mark.parametrize("estimator_class", ALL_ESTIMATORS)
+each_trained = pytest.mark.parametrize("estimator_class", TRAINED_ESTIMATORS)
 
 
 def few_steps(estimator_class, **params):
@@ -46,8 +59,11 @@ def tasks(estimator):
 @pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 @parametrize_with_checks(
     [
-        *(few_steps(cls) for cls in ALL_ESTIMATORS),
+        *(few_steps(cls) for cls in TRAINED_ESTIMATORS),
         few_steps(ProtoNetClassifier, embedding="network"),
+        *(small(cls) for cls in ALL_ESTIMATORS if cls not in TRAINED_ESTIMATORS),
+        small(TaskEnsembleClassifier, estimator=RandomForestClassifier(10)),
+        small(TaskEnsembleRegressor, estimator=RandomForestRegressor(10)),
     ]
 )
 def test_scikit_learn_checks_pass(estimator, check):
@@ -81,7 +97,7 @@ def test_init_keeps_the_identity_of_parameters(estimator_class):
     assert all(getattr(made, name) is value for name in names)
 
 
-@each_estimator
+@each_trained
 def test_nested_params_when_cloned_stay(estimator_class):
     """A search sets module__x and optimizer__x on clones."""
     estimator = estimator_class(optimizer=torch.optim.SGD)
@@ -92,7 +108,7 @@ def test_nested_params_when_cloned_stay(estimator_class):
     assert params["optimizer_params"] == {"momentum": 0.9}
 
 
-@each_estimator
+@each_trained
 def test_set_params_when_nested_leaves_the_given_dict_alone(estimator_class):
     """The dict is the caller's, and a clone's original has it too."""
     given = {"momentum": 0.5}
@@ -101,7 +117,7 @@ def test_set_params_when_nested_leaves_the_given_dict_alone(estimator_class):
     assert given == {"momentum": 0.5}
 
 
-@each_estimator
+@each_trained
 def test_optimizer_params_reach_the_optimizer(estimator, tasks):
     """What is set must be what trains."""
     estimator.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.25)
@@ -150,7 +166,7 @@ def test_fit_leaves_parameters_as_given(estimator, tasks):
     assert all(after[name] is before[name] for name in before)
 
 
-@each_estimator
+@each_trained
 def test_fitted_attributes_describe_the_run(estimator, tasks):
     """These are promised in the docstrings."""
     estimator.fit(tasks)
@@ -222,7 +238,7 @@ def test_pickle_when_adapted_to_many_tasks_keeps_them(estimator, tasks):
     np.testing.assert_array_equal(outputs(loaded, X, tasks=ids), expected)
 
 
-@each_estimator
+@each_trained
 def test_pickle_when_loaded_goes_on_learning_the_same(estimator, tasks):
     """Nothing that the outer loop needs may be lost."""
     estimator.fit(tasks)
@@ -237,15 +253,23 @@ def test_copy_when_adapted_leaves_the_original_alone(estimator, tasks):
     X = tasks[2].X
     before = outputs(estimator, X)
     other = copy.copy(estimator).adapt(*tasks[1])
-    weights = zip(
-        other.learner_.parameters(), estimator.learner_.parameters(), strict=True
-    )
-    assert all(one is two for one, two in weights)
     np.testing.assert_array_equal(outputs(estimator, X), before)
     assert not np.array_equal(outputs(other, X), before)
 
 
-@each_estimator
+@each_trained
+def test_copy_shares_the_weights(estimator, tasks):
+    """A copy costs no more memory than its adapted state."""
+    estimator.fit(tasks)
+    weights = zip(
+        copy.copy(estimator).learner_.parameters(),
+        estimator.learner_.parameters(),
+        strict=True,
+    )
+    assert all(one is two for one, two in weights)
+
+
+@each_trained
 def test_copy_when_trained_on_leaves_the_original_alone(estimator, tasks):
     """The weights are shared, so more outer steps must not write into them."""
     estimator.fit(tasks).adapt(*tasks[0])
@@ -258,7 +282,7 @@ def test_copy_when_trained_on_leaves_the_original_alone(estimator, tasks):
 # ---------------------------------------------------------------- randomness
 
 
-@each_estimator
+@each_trained
 def test_same_seed_same_result_other_seed_another(estimator, tasks):
     """Results can be had again, and the seed does something."""
     curves = [
@@ -269,7 +293,7 @@ def test_same_seed_same_result_other_seed_another(estimator, tasks):
     assert curves[0] != curves[2]
 
 
-@each_estimator
+@each_trained
 def test_random_state_when_an_instance_moves_on(estimator, tasks):
     """scikit-learn's rule: an instance gives another draw at each fit."""
     estimator.set_params(random_state=np.random.RandomState(0))
@@ -288,7 +312,7 @@ def test_global_state_when_fitted_is_unchanged(estimator, tasks):
         np.testing.assert_array_equal(was, now)
 
 
-@each_estimator
+@each_trained
 def test_result_when_the_global_seed_differs_is_the_same(estimator, tasks):
     """Only random_state decides."""
     curves = []
@@ -314,7 +338,7 @@ def global_state():
 # ---------------------------------------------------------------- the outer loop
 
 
-@each_estimator
+@each_trained
 def test_warm_start_goes_on_from_the_last_fit(estimator, tasks):
     """The loss goes on falling from where it was; a cold start begins again."""
     estimator.set_params(max_iter=30, lr=0.01, lr_schedule="constant")
@@ -328,7 +352,7 @@ def test_warm_start_goes_on_from_the_last_fit(estimator, tasks):
     assert np.mean(more.loss_curve_[-5:]) < start
 
 
-@each_estimator
+@each_trained
 def test_partial_fit_when_repeated_goes_on(estimator, tasks):
     """It is fit at first, and then more outer steps."""
     estimator.set_params(lr_schedule="constant")
@@ -340,7 +364,7 @@ def test_partial_fit_when_repeated_goes_on(estimator, tasks):
     assert estimator.learner_ is not kept
 
 
-@each_estimator
+@each_trained
 def test_partial_fit_when_features_differ_raises(estimator, tasks):
     """The weights belong to the columns they were learned on."""
     estimator.partial_fit(tasks)
@@ -349,7 +373,7 @@ def test_partial_fit_when_features_differ_raises(estimator, tasks):
         estimator.partial_fit(wider)
 
 
-@each_estimator
+@each_trained
 def test_early_stopping_keeps_the_best_weights_on_held_out_tasks(estimator):
     """The last weights may be worse than earlier ones."""
     estimator.set_params(early_stopping=True, validation_fraction=0.5, max_iter=48)
@@ -362,7 +386,7 @@ def test_early_stopping_keeps_the_best_weights_on_held_out_tasks(estimator):
         torch.testing.assert_close(value, seen.weights[name], rtol=0, atol=0)
 
 
-@each_estimator
+@each_trained
 def test_early_stopping_without_gain_stops_early(estimator, tasks):
     """Steps that teach nothing are saved."""
     estimator.set_params(early_stopping=True, n_iter_no_change=1, lr=1e-12)
@@ -370,7 +394,7 @@ def test_early_stopping_without_gain_stops_early(estimator, tasks):
     assert estimator.n_iter_ < 120
 
 
-@each_estimator
+@each_trained
 def test_early_stopping_when_auto_holds_tasks_out_from_ten_on(estimator):
     """With fewer tasks, holding some out costs more than it tells."""
     for n_tasks, held_out in ((9, False), (10, True)):
@@ -378,7 +402,7 @@ def test_early_stopping_when_auto_holds_tasks_out_from_ten_on(estimator):
         assert (estimator.validation_scores_ is not None) == held_out
 
 
-@each_estimator
+@each_trained
 def test_callbacks_see_the_run(estimator, tasks):
     """They are skorch's, so its own callbacks work too."""
     seen = Recorder()
@@ -387,7 +411,7 @@ def test_callbacks_see_the_run(estimator, tasks):
     assert seen.events.count("epoch") == len(estimator.history_)
 
 
-@each_estimator
+@each_trained
 def test_interrupt_when_training_keeps_a_working_model(estimator, tasks):
     """Ctrl-C after an hour must not lose the hour."""
     estimator.set_params(callbacks=[InterruptAt(3)])
@@ -397,7 +421,7 @@ def test_interrupt_when_training_keeps_a_working_model(estimator, tasks):
     assert np.isfinite(outputs(estimator.adapt(*tasks[0]), tasks[1].X)).all()
 
 
-@each_estimator
+@each_trained
 @pytest.mark.parametrize(
     "params",
     [{"lr": 1e6}, {"lr": 1e30, "max_grad_norm": None, "optimizer": torch.optim.SGD}],
@@ -414,7 +438,7 @@ def test_divergence_of_the_outer_loop_warns_and_keeps_sound_weights(
     assert np.isfinite(outputs(estimator.adapt(*tasks[0]), tasks[1].X)).all()
 
 
-@each_estimator
+@each_trained
 def test_verbose_shows_a_progress_bar(estimator, tasks, capsys):
     """A long fit should say how far it is, and a quiet one nothing."""
     estimator.fit(tasks)

@@ -1,5 +1,9 @@
 """The public estimators, a file per family."""
 
+from sklearn_meta.estimators.ensemble import (
+    TaskEnsembleClassifier,
+    TaskEnsembleRegressor,
+)
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
 from sklearn_meta.estimators.process import (
@@ -13,4 +17,6 @@ __all__ = [
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
     "ProtoNetClassifier",
+    "TaskEnsembleClassifier",
+    "TaskEnsembleRegressor",
 ]

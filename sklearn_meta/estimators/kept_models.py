@@ -1,0 +1,217 @@
+"""What ensembles over tasks share: a model per old task, and episodes to weigh them."""
+
+from abc import abstractmethod
+from numbers import Integral
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
+
+from sklearn_meta.averaging import MemberPrior
+from sklearn_meta.base import BaseTaskEstimator
+from sklearn_meta.base._state import unchanged_on_error
+from sklearn_meta.episodes import RowEpisodeSampler
+from sklearn_meta.members import fit_member, fit_members, with_seed
+from sklearn_meta.tasks import TaskRows
+
+__all__ = ["AdaptedMembers", "Draws", "KeptModelsEstimator"]
+
+EPISODES_PER_TASK = 8
+N_EPISODES = (64, 512)
+N_QUERIES = 16
+# trees read their features as float32
+LARGEST_FEATURE = float(np.finfo(np.float32).max)
+
+
+class Draws(NamedTuple):
+    """Episodes of the old tasks as row numbers."""
+
+    task: np.ndarray  # (n_episodes,)
+    support: np.ndarray  # (n_episodes, n_support)
+    is_support: np.ndarray  # (n_episodes, n_support), bool
+    query: np.ndarray  # (n_queries,)
+    episode: np.ndarray  # (n_queries,), the episode of each query
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Support rows of each episode."""
+        return self.is_support.sum(1)
+
+    def sum_support(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum over each support of values with rows first."""
+        mask = self.is_support.reshape(*self.is_support.shape, *[1] * (values.ndim - 1))
+        return (values[self.support] * mask).sum(1)
+
+
+class AdaptedMembers(NamedTuple):
+    """What is known of the members in each adapted task."""
+
+    weights: np.ndarray  # (n_tasks, n_members)
+    correction: tuple[np.ndarray, ...]  # arrays with tasks first
+
+
+class KeptModelsEstimator(BaseTaskEstimator):
+    """Keep a model per old task and a pooled one; learn how a support weighs them."""
+
+    _parameter_constraints: dict = {
+        "correction": [StrOptions({"none", "shift"})],
+        "max_models": [Interval(Integral, 1, None, closed="left"), None],
+        "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    @abstractmethod
+    def _base_estimator(self) -> Any:
+        """Return the estimator that is cloned for every task."""
+
+    @abstractmethod
+    def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
+        """Return what a member says of rows, rows first."""
+
+    @abstractmethod
+    def _ask_out_of_fold(self, estimator: Any, rows: TaskRows) -> np.ndarray:
+        """Return what pooled models say of tasks that they did not see."""
+
+    @abstractmethod
+    def _learn_to_weigh(
+        self, rows: TaskRows, said: np.ndarray, usable: np.ndarray, draws: Draws
+    ) -> None:
+        """Learn noise, prior and exponent from what members say of old tasks."""
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, tasks: Any = None) -> Self:
+        """Fit a model per task, and learn how a support weighs them.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_samples, n_features)
+            Tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets of flat rows; None where X is a sequence of tasks.
+        tasks : array-like of shape (n_samples,), default=None
+            The id of each flat row's task, any hashable. Without it, X is one table:
+            one model is fitted on it, and the ensemble is that model.
+
+        Returns
+        -------
+        self : object
+            Fitted on tasks it predicts after ``adapt``; fitted on one table, at once.
+
+        Raises
+        ------
+        ValueError
+            If the input is not what was expected; the message names the task. The
+            estimator is then as it was before.
+        """
+        with unchanged_on_error(self):
+            rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
+            rows = rows._replace(X=self._prepare(rows.X))
+            rng = check_random_state(self.random_state)
+            seed = int(rng.randint(np.iinfo(np.int32).max))
+            self._learn_targets(rows)
+            estimator = with_seed(self._base_estimator(), seed)
+            model_task = self._keep_models(estimator, rows)
+            said = self._ask_members(rows.X)
+            said[:, 0] = self._ask_out_of_fold(estimator, rows)
+            # no member is asked about the task it learned from: it knows the answers
+            usable = np.arange(len(rows.sizes))[:, None] != np.r_[-1, model_task]
+            self._learn_to_weigh(rows, said, usable, self._draw(rows, seed))
+            self.n_tasks_ = len(rows.sizes)
+            self._forget_adaptation()
+            if rows.names is None:
+                self._adapt_to(rows)
+        return self
+
+    def _learn_targets(self, rows: TaskRows) -> None:
+        """Learn what all targets have in common."""
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Cut numbers that trees cannot read."""
+        return X.clip(-LARGEST_FEATURE, LARGEST_FEATURE)
+
+    def _keep_models(self, estimator: Any, rows: TaskRows) -> np.ndarray:
+        """Fit the pooled model and those of the tasks; return the task of each."""
+        self.pooled_ = fit_member(estimator, rows.X, rows.y)
+        self.models_, model_task = [], np.empty(0, int)
+        if len(rows.sizes) > 1:  # the pooled model is that of a single task
+            self.models_, model_task = fit_members(
+                estimator,
+                rows,
+                self._ask,
+                max_models=self.max_models,
+                n_jobs=self.n_jobs,
+            )
+        names = rows.names or []
+        self.model_tasks_ = [names[task] for task in model_task]
+        return model_task
+
+    def _draw(self, rows: TaskRows, seed: int) -> Draws:
+        """Draw episodes over the rows of the old tasks."""
+        n_tasks = len(rows.sizes)
+        n_episodes = int(np.clip(EPISODES_PER_TASK * n_tasks, *N_EPISODES))
+        unread = torch.empty(0)  # only row numbers are drawn
+        sampler = RowEpisodeSampler(
+            unread, unread, rows.sizes, self._support_range(), N_QUERIES
+        )
+        generator = torch.Generator().manual_seed(seed)
+        parts = (part.numpy() for part in sampler.sample(n_episodes, generator))
+        support, is_support, query, is_query = parts
+        episode, column = np.nonzero(is_query)
+        return Draws(
+            rows.codes[support[:, 0]],
+            support,
+            is_support,
+            query[episode, column],
+            episode,
+        )
+
+    def _support_range(self) -> tuple[int, int]:
+        """Return the fewest and the most support rows of an episode."""
+        return self._shot_range()
+
+    def _ask_models(self, X: np.ndarray, models: list) -> list[np.ndarray]:
+        """Return what each of some models says of rows."""
+        # threads share the models; most of them predict without holding the lock
+        return Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(self._ask)(model, X) for model in models
+        )
+
+    def _ask_members(
+        self, X: np.ndarray, weights: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return what members say, (n_rows, n_members, ...), 0 for those not asked.
+
+        Only members with a weight in some row are asked, if there are weights.
+        """
+        members = [self.pooled_, *self.models_]
+        asked = np.arange(len(members))
+        if weights is not None:
+            asked = np.flatnonzero(weights.any(0))
+        answers = self._ask_models(X, [members[i] for i in asked])
+        said = np.zeros((len(X), len(members), *answers[0].shape[1:]))
+        for member, answer in zip(asked, answers, strict=True):
+            said[:, member] = answer
+        return said
+
+    def _prior(self) -> MemberPrior:
+        """Return the learned prior."""
+        return MemberPrior(np.log(self.prior_), self.exponent_)
+
+    def _set_prior(self, prior: MemberPrior) -> None:
+        """Keep the learned prior as attributes."""
+        self.prior_, self.exponent_ = np.exp(prior.log_share), prior.exponent
+
+    @property
+    def weights_(self) -> np.ndarray:
+        """Weight of each member in each adapted task, the pooled model first."""
+        return self.adapted_.weights
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there are models."""
+        return hasattr(self, "prior_")
