@@ -50,6 +50,10 @@ VARIANTS = [
     (ModelBasedMetaRegressor, {"pooled_estimator": Ridge()}),
     (MAMLRegressor, {"pooled_estimator": Ridge()}),
     (ModelBasedMetaRegressor, {"architecture": "transformer"}),
+    (ModelBasedMetaClassifier, {"architecture": "hypernetwork"}),
+    (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
+    (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
+    (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]

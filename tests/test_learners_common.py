@@ -21,6 +21,7 @@ from sklearn_meta.learners import (
     ProcessLearner,
     PrototypeLearner,
 )
+from sklearn_meta.learners.architectures import READERS
 
 N_TASKS, N_SUPPORT, N_QUERY, N_FEATURES, N_CLASSES = 3, 7, 5, 4, 3
 
@@ -64,7 +65,7 @@ REGRESSORS = {
     "fomaml": lambda: _maml(second_order=False),
     **{
         kind: lambda kind=kind: _process("gaussian", 1, architecture=kind)
-        for kind in ("cnp", "attentive", "transformer")
+        for kind in READERS
     },
 }
 LOCAL_CLASSIFIERS = {
@@ -81,7 +82,7 @@ LOCAL_CLASSIFIERS = {
         f"{kind}_equivariant": lambda kind=kind: _process(
             "categorical", architecture=kind, class_equivariant=True
         )
-        for kind in ("cnp", "attentive", "transformer")
+        for kind in READERS
     },
 }
 SHARED_CLASSIFIERS = {

@@ -6,7 +6,8 @@ from torch import nn
 
 from sklearn_meta.functional import build_mlp, gaussian_nll, masked_task_mean
 from sklearn_meta.learners import ProcessLearner
-from sklearn_meta.learners.architectures import READERS, SplitDecoder
+from sklearn_meta.learners.architectures import READERS
+from sklearn_meta.learners.parts import SplitDecoder
 
 parametrize = pytest.mark.parametrize("architecture", READERS)
 
@@ -103,6 +104,60 @@ def test_class_equivariant_learner_takes_any_number_of_classes(architecture, n_c
     X, Y = torch.randn(2, n_classes, 2), torch.eye(n_classes).expand(2, -1, -1)
     mask = torch.ones(2, n_classes, dtype=torch.bool)
     assert learner(X, Y, mask, X[:, :1]).shape == (2, 1, n_classes)
+
+
+def test_hypernetwork_writes_other_weights_for_other_supports():
+    # The task's network is generated, not only its last layer or a bias.
+    X, Y, mask, _, _ = _regression()
+    learner = _disturbed("hypernetwork", n_layers=2)
+    state = learner.adapt(X, Y, mask)
+    for name in ("weight_0", "weight_1", "weight_2", "bias_0", "bias_1", "bias_2"):
+        first, second = state[name][0, 0], state[name][1, 0]
+        assert not torch.allclose(first, second, rtol=1e-3), name
+
+
+def test_hypernetwork_answers_as_the_network_that_it_writes():
+    # The stacked product against a plain perceptron with the same weights.
+    X, Y, mask, Q, _ = _regression()
+    learner = _disturbed("hypernetwork", n_layers=1)
+    state = learner.adapt(X, Y, mask)
+    weights = {name: value[0, 0] for name, value in state.items() if "_" in name}
+    hidden = nn.functional.gelu(Q[0] @ weights["weight_0"] + weights["bias_0"])
+    answers = hidden @ weights["weight_1"] + weights["bias_1"]
+    torch.testing.assert_close(learner.query(state, Q).mean[0], answers[:, 0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recurrent_learner_does_not_see_the_given_order(seed):
+    # Its orders follow from the rows; the given one is not among them.
+    X, Y, mask, Q, _ = _regression()
+    learner = _disturbed("recurrent").double()
+    shuffled = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
+    X, Y, Q = X.double(), Y.double(), Q.double()
+    one = learner(X, Y, mask, Q).mean
+    two = learner(X[:, shuffled], Y[:, shuffled], mask, Q).mean
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_recurrent_learner_reads_one_row_after_the_other():
+    # A set whose rows are read alone would give each step the same, with or without
+    # the rows before it.
+    X, Y, mask, _, _ = _regression(n_tasks=1)
+    reader = _disturbed("recurrent").reader
+    both = reader.read(X[:, :2], Y[:, :2], mask[:, :2])["values"]
+    alone = reader.read(X[:, :1], Y[:, :1], mask[:, :1])["values"]
+    distances = torch.cdist(both[0], alone[0]).min(1).values
+    assert (distances > 1e-4).any()
+    assert (distances < 1e-6).any()  # where the row comes first
+
+
+def _disturbed(architecture, **options):
+    """A learner whose zero-initialised layers are made to do something."""
+    learner = _regressor(architecture, **options)
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.1 * torch.randn_like(p)
+    return learner
 
 
 def test_encoder_is_used_and_its_width_is_read():

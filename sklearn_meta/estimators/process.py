@@ -10,6 +10,7 @@ from sklearn_meta.estimators.classifier import MetaClassifierMixin
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import ProcessLearner
+from sklearn_meta.learners.architectures import READERS
 
 __all__ = ["ModelBasedMetaClassifier", "ModelBasedMetaRegressor"]
 
@@ -44,10 +45,12 @@ class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
 
     Parameters
     ----------
-    architecture : {"cnp", "attentive", "transformer"}, default="transformer"
+    architecture : {"cnp", "attentive", "transformer", "hypernetwork", "recurrent"}, \
+default="transformer"
         How the support is read: "cnp" averages its rows [1]_, "attentive" lets each
         query attend to them [2]_, "transformer" lets them attend to each other first
-        [3]_.
+        [3]_. "hypernetwork" writes the weights of the task's own network from them
+        [4]_, "recurrent" reads them one after the other into a memory [5]_.
     hidden_size : int, default=64
         Width of the hidden layers, a multiple of ``n_heads`` where there is attention.
     n_layers : int, default=2
@@ -160,6 +163,9 @@ class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
     .. [2] H. Kim et al., "Attentive neural processes", ICLR 2019.
     .. [3] T. Nguyen and A. Grover, "Transformer neural processes: uncertainty-aware
        meta learning via sequence modeling", ICML 2022 (TNP-D).
+    .. [4] D. Ha, A. Dai, Q. V. Le, "HyperNetworks", ICLR 2017.
+    .. [5] A. Santoro et al., "Meta-learning with memory-augmented neural networks",
+       ICML 2016.
 
     Examples
     --------
@@ -174,7 +180,7 @@ class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
-        "architecture": [StrOptions({"cnp", "attentive", "transformer"})],
+        "architecture": [StrOptions(set(READERS))],
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
@@ -252,10 +258,12 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
 
     Parameters
     ----------
-    architecture : {"cnp", "attentive", "transformer"}, default="transformer"
+    architecture : {"cnp", "attentive", "transformer", "hypernetwork", "recurrent"}, \
+default="transformer"
         How the support is read: "cnp" averages its rows [1]_, "attentive" lets each
         query attend to them [2]_, "transformer" lets them attend to each other first
-        [3]_.
+        [3]_. "hypernetwork" writes the weights of the task's own network from them
+        [4]_, "recurrent" reads them one after the other into a memory [5]_.
     hidden_size : int, default=64
         Width of the hidden layers, a multiple of ``n_heads`` where there is attention.
     n_layers : int, default=2
@@ -373,6 +381,9 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
     .. [2] H. Kim et al., "Attentive neural processes", ICLR 2019.
     .. [3] T. Nguyen and A. Grover, "Transformer neural processes: uncertainty-aware
        meta learning via sequence modeling", ICML 2022 (TNP-D).
+    .. [4] D. Ha, A. Dai, Q. V. Le, "HyperNetworks", ICLR 2017.
+    .. [5] A. Santoro et al., "Meta-learning with memory-augmented neural networks",
+       ICML 2016.
 
     Examples
     --------
@@ -387,7 +398,7 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
-        "architecture": [StrOptions({"cnp", "attentive", "transformer"})],
+        "architecture": [StrOptions(set(READERS))],
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],

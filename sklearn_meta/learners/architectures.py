@@ -5,57 +5,19 @@ support set, then ``answer(state, rows) -> outputs`` for queries, none of which 
 another. Shapes: rows (n_sets, n, n_inputs), values (n_sets, n, n_values).
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from sklearn_meta.functional import attend, build_mlp, masked_mean_pool
-
-State = dict[str, Tensor]
-
-
-class SplitDecoder(nn.Module):
-    """A perceptron of a row and its set's representation, without joining the two.
-
-    The first layer is split in two: the set's part is computed once per set and added
-    to every row, where a concatenation would repeat it for every query.
-
-    Parameters
-    ----------
-    n_inputs : int
-        Width of a row.
-    n_context : int
-        Width of the set's representation.
-    hidden_size : int
-        Width of each hidden layer.
-    n_layers : int
-        Number of hidden layers, >= 1.
-    n_outputs : int
-        Width of the output, which starts at zero.
-    """
-
-    def __init__(
-        self,
-        n_inputs: int,
-        n_context: int,
-        hidden_size: int,
-        n_layers: int,
-        n_outputs: int,
-    ):
-        super().__init__()
-        self.of_row = nn.Linear(n_inputs, hidden_size)
-        self.of_set = nn.Linear(n_context, hidden_size, bias=False)
-        hidden = (hidden_size,) * (n_layers - 1)
-        self.rest = nn.Sequential(
-            nn.GELU(), build_mlp(hidden_size, hidden, n_outputs, "gelu")
-        )
-        zero_last_layer(self.rest)
-
-    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
-        """Outputs (n_sets, n, n_outputs); context (n_sets, n_context)."""
-        outputs: Tensor = self.rest(self.of_row(rows) + self.of_set(context)[:, None])
-        return outputs
+from sklearn_meta.learners.hypernetwork import HypernetworkReader
+from sklearn_meta.learners.parts import (
+    SplitDecoder,
+    State,
+    log_counts,
+    unit_scale_mlp,
+    zero_last_layer,
+)
+from sklearn_meta.learners.recurrent import RecurrentReader
 
 
 class PooledReader(nn.Module):
@@ -278,32 +240,9 @@ READERS = {
     "cnp": PooledReader,
     "attentive": AttentiveReader,
     "transformer": TransformerReader,
+    "hypernetwork": HypernetworkReader,
+    "recurrent": RecurrentReader,
 }
 
-
-def log_counts(mask: Tensor, like: Tensor) -> Tensor:
-    """log(1 + number of support rows), of shape (n_sets, 1)."""
-    return torch.log1p(mask.sum(1, keepdim=True).to(like))
-
-
-def unit_scale_mlp(
-    n_in: int, hidden_layer_sizes: Sequence[int], n_out: int
-) -> nn.Sequential:
-    """A perceptron whose outputs start near 1 in size for standardised inputs.
-
-    torch's own start shrinks a signal threefold at every layer, and its biases leave a
-    narrow input almost linear: attention is then uniform, pooled rows are all alike,
-    and training sits on a plateau for hundreds of steps.
-    """
-    network = build_mlp(n_in, hidden_layer_sizes, n_out, "gelu")
-    for i, layer in enumerate(m for m in network if isinstance(m, nn.Linear)):
-        nn.init.kaiming_normal_(layer.weight)
-        nn.init.normal_(layer.bias, std=1.0 if i == 0 else 0.0)
-    return network
-
-
-def zero_last_layer(network: nn.Module) -> None:
-    """Make a network start at output zero, so that training starts at the prior."""
-    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+# readers whose width is split among heads
+WITH_HEADS = ("attentive", "transformer", "recurrent")

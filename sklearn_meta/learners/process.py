@@ -14,7 +14,7 @@ from sklearn_meta.functional import (
     unbounded_std,
     zero_padding,
 )
-from sklearn_meta.learners.architectures import READERS
+from sklearn_meta.learners.architectures import READERS, WITH_HEADS
 
 _LIKELIHOODS = ("gaussian", "categorical")
 
@@ -30,9 +30,11 @@ class ProcessLearner(nn.Module):
         Number of classes, or 1 for regression. Ignored if `class_equivariant`.
     likelihood : {"gaussian", "categorical"}
         What the prediction is: a Gaussian for regression, logits for classes.
-    architecture : {"cnp", "attentive", "transformer"}, default="cnp"
-        How the support is read: averaged; averaged and attended to by the queries; or
-        by a transformer.
+    architecture : {"cnp", "attentive", "transformer", "hypernetwork", "recurrent"}, \
+default="cnp"
+        How the support is read: averaged; averaged and attended to by the queries; by a
+        transformer; by a network that writes the weights of the task's network; or one
+        row after the other.
     encoder : nn.Module, default=None
         Maps rows (n, n_features) to (n, n_embedding) before all else, with an nn.Linear
         last; None uses the rows as they are.
@@ -67,6 +69,8 @@ class ProcessLearner(nn.Module):
     M. Garnelo et al., "Conditional Neural Processes", ICML 2018.
     H. Kim et al., "Attentive Neural Processes", ICLR 2019.
     T. Nguyen, A. Grover, "Transformer Neural Processes", ICML 2022.
+    D. Ha, A. Dai, Q. V. Le, "HyperNetworks", ICLR 2017.
+    A. Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks", ICML 2016.
 
     Examples
     --------
@@ -94,7 +98,7 @@ class ProcessLearner(nn.Module):
         std_floor: float = STD_FLOOR,
     ):
         _check_options(likelihood, architecture, class_equivariant)
-        if architecture != "cnp" and hidden_size % n_heads:
+        if architecture in WITH_HEADS and hidden_size % n_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of n_heads for attention; got "
                 f"{hidden_size=} and {n_heads=}."
