@@ -62,7 +62,8 @@ VARIANTS = [
 def small(estimator_class, **params):
     """Return an estimator that fits in a fraction of a second."""
     if estimator_class not in TRAINED_ESTIMATORS:
-        cheap = LogisticRegression() if is_classifier(estimator_class()) else Ridge()
+        logistic = LogisticRegression(max_iter=1000)
+        cheap = logistic if is_classifier(estimator_class()) else Ridge()
         return estimator_class(**{"estimator": cheap, "random_state": 0} | params)
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():

@@ -8,7 +8,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from small_estimators import (
-    ALL_ESTIMATORS,
+    TRAINED_ESTIMATORS,
     class_tasks,
     outputs,
     regression_tasks,
@@ -82,7 +82,7 @@ def digit_tasks(estimator):
     return TaskCollection(tasks)
 
 
-each_estimator = pytest.mark.parametrize("estimator_class", ALL_ESTIMATORS)
+each_estimator = pytest.mark.parametrize("estimator_class", TRAINED_ESTIMATORS)
 
 
 @each_estimator
@@ -201,7 +201,7 @@ def test_module_when_not_sequential_trains_in_every_variant(estimator_class, var
     assert np.isfinite(outputs(model, X)).all()
 
 
-@pytest.mark.parametrize("estimator_class", ALL_ESTIMATORS)
+@pytest.mark.parametrize("estimator_class", TRAINED_ESTIMATORS)
 def test_hidden_layers_when_none_still_train(estimator_class):
     """A linear model is the smallest network."""
     model = small(estimator_class)
