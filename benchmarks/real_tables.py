@@ -174,12 +174,15 @@ def main():
     """Run all collections and write both tables."""
     parser = report.command_line(__doc__)
     parser.add_argument("--repeats", type=int, default=2, help="splits of the tasks")
+    known = [*REGRESSION, *CLASSIFICATION]
+    parser.add_argument("--collections", nargs="+", default=known, choices=known)
     args = parser.parse_args()
-    regression, classification = REGRESSION, CLASSIFICATION
     if args.quick:
-        args.repeats = 1
-        regression = {"cigar": REGRESSION["cigar"]}
-        classification = {"cracker": CLASSIFICATION["cracker"]}
+        args.repeats, args.collections = 1, ["cigar", "cracker"]
+    regression, classification = (
+        {name: kind[name] for name in args.collections if name in kind}
+        for kind in (REGRESSION, CLASSIFICATION)
+    )
     sections = [
         f"{args.repeats} splits of the tasks, 70 % known; mean over unseen tasks and "
         "its 95 % interval; bold where the paired difference is off 0. All estimators "
