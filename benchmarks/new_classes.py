@@ -36,7 +36,7 @@ OURS = {
     "MAML": MAMLClassifier(),
     "transformer": ModelBasedMetaClassifier(),
 }
-DEFAULT_MODELS = ["ProtoNet", "ProtoNet, unscaled"]
+DEFAULT_MODELS = ["ProtoNet"]
 
 
 def fit_models(X, y, ours, seed):
@@ -134,7 +134,7 @@ def main():
         n_new = len(np.unique(table.y)) - N_KNOWN[name]
         sections.append(f"## {name}: {N_KNOWN[name]} classes known, {n_new} new")
         sections.append(table_of(splits))
-    name = "new_classes" if args.models == DEFAULT_MODELS else "new_classes_families"
+    name = "new_classes" if args.models == DEFAULT_MODELS else "new_classes_models"
     report.write(name, "New classes", sections, quick=args.quick)
 
 
