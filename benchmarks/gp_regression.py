@@ -102,8 +102,8 @@ def rows_of(name, scores, exact, *notes):
 def main():
     """Train the three architectures, evaluate and write the table."""
     parser = report.command_line(__doc__)
-    parser.add_argument("--steps", type=int, default=12_000, help="outer steps")
-    parser.add_argument("--pool", type=int, default=50_000, help="training tasks")
+    parser.add_argument("--steps", type=int, default=5000, help="outer steps")
+    parser.add_argument("--pool", type=int, default=30_000, help="training tasks")
     parser.add_argument("--tasks", type=int, default=2000, help="tasks a kernel")
     parser.add_argument("--architectures", nargs="+", default=list(PUBLISHED))
     args = parser.parse_args()
