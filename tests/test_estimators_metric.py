@@ -6,7 +6,9 @@ from sklearn.datasets import load_digits
 from small_estimators import class_tasks, small
 
 from sklearn_meta import ProtoNetClassifier, TaskCollection, few_shot_split
-from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.estimators import metric
+from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
+from sklearn_meta.tasks import TaskRows
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,18 @@ def test_two_classes_when_whitening_warn():
     X, y = class_tasks(1, labels=["a", "b"])[0]
     with pytest.warns(FewTasksWarning, match="2 classes are too few to hold some out"):
         small(ProtoNetClassifier).fit(X, y)
+
+
+def test_large_support_when_whitened_is_thinned_evenly_and_says_so(monkeypatch):
+    """The head factors a matrix of all support rows: it must stay small."""
+    monkeypatch.setattr(metric, "MAX_HEAD_ROWS", 12)
+    X, y = np.random.default_rng(0).normal(size=(100, 2)), np.repeat(list("aab"), 40)
+    model = ProtoNetClassifier(max_iter=4, meta_batch_size=4, random_state=0)
+    with pytest.warns(FewTasksWarning, match="too few"):
+        model.fit(X, y[:100])
+    with pytest.warns(LargeSupportWarning, match=r"the table has 100 rows.*12"):
+        model.adapt(X, y[:100])
+    assert model.adapted_.states[0]["rows"].shape[1] == 12
+    kept = metric._thin_out(TaskRows(X, y[:100], np.array([60, 40]), ["s", "t"]))
+    assert kept.sizes.tolist() == [12, 12]
+    assert [(kept.y[12:] == label).sum() for label in "ab"] == [6, 6]
