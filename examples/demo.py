@@ -81,10 +81,7 @@ def score_digits(table):
     collected = []
     for _ in range(N_CLASS_SPLITS):
         held_out = np.isin(table.y, rng.permutation(10)[:5])
-        # pixels share one unit: to scale each by itself would blow up the empty corners
-        meta = ProtoNetClassifier(
-            standardize=False, random_state=0, verbose=1, **N_STEPS
-        )
+        meta = ProtoNetClassifier(random_state=0, verbose=1, **N_STEPS)
         models = {
             "meta-learned": meta.fit(table.X[~held_out], table.y[~held_out]),
             "logistic per task": LogisticRegression(max_iter=1000),
