@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 
 from sklearn_meta.targets import LocalClasses
 
-__all__ = ["ClassWhitening", "cross_fit_folds"]
+__all__ = ["ClassWhitening", "CrossFitted", "cross_fit", "cross_fit_folds"]
 
 WITHIN_SHRINKAGE = 0.1
 # few classes say little about how classes spread: pull harder
@@ -83,6 +83,61 @@ class ClassWhitening(NamedTuple):
         """Return the three forms of the rows side by side, (n_rows, 3 * n_features)."""
         centred = X - self.center
         return np.hstack([centred * self.units, centred, centred @ self.components])
+
+
+class CrossFitted(NamedTuple):
+    """Rows embedded by statistics of other classes, fold after fold."""
+
+    X: np.ndarray  # (n_embedded, 3 * n_features), the rows of a cell adjacent
+    cell_sizes: np.ndarray  # (n_embedded_cells,)
+    per_task: np.ndarray  # (n_embedded_tasks,), cells of each task
+    is_scored: np.ndarray  # (n_embedded_cells,), True where the cell was held out
+
+
+def cross_fit(
+    X: np.ndarray,
+    classes: LocalClasses,
+    folds: np.ndarray,
+    units: np.ndarray | None = None,
+) -> CrossFitted:
+    """Embed the held-out classes of each fold by the statistics of the others.
+
+    The seen classes of the same tasks come along, so that episodes have enough ways.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        Scaled rows, those of a cell adjacent.
+    classes : LocalClasses
+        Their cells.
+    folds : ndarray of shape (n_folds, n_cells), bool
+        The cells each fold holds out; a fold that holds none out counts them all.
+    units : ndarray of shape (n_features,), default=None
+        By what each feature was divided.
+
+    Returns
+    -------
+    fitted : CrossFitted
+        A task for each task of each fold.
+    """
+    parts = [_embed_fold(X, classes, held_out, units) for held_out in folds]
+    return CrossFitted(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _embed_fold(
+    X: np.ndarray, classes: LocalClasses, held_out: np.ndarray, units: np.ndarray | None
+) -> CrossFitted:
+    """Embed the tasks that have held-out cells."""
+    scored = held_out if held_out.any() else np.ones_like(held_out)
+    tasks = np.unique(classes.cell_task[scored])
+    cells = np.isin(classes.cell_task, tasks)
+    whitening = ClassWhitening.of(X, classes, ~held_out, units)
+    return CrossFitted(
+        whitening.transform(X[cells[classes.row_cell]]),
+        classes.cell_size[cells],
+        classes.per_task[tasks],
+        scored[cells],
+    )
 
 
 def cross_fit_folds(classes: LocalClasses, rng: np.random.RandomState) -> np.ndarray:

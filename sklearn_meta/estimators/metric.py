@@ -12,13 +12,17 @@ from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.episodes import ClassEpisodeSampler
-from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.classifier import (
+    MetaClassifierMixin,
+    thin_out,
+    usable_classes,
+)
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
 from sklearn_meta.learners import LogisticPrototypeLearner, PrototypeLearner
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.whitening import ClassWhitening, cross_fit_folds
+from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
 
 __all__ = ["ProtoNetClassifier"]
 
@@ -317,26 +321,15 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             return super()._class_sampler(rows, device)
         rows, classes = usable_classes(rows)
         folds = self._folds(classes)
-        X, parts = super()._scale(rows.X), []
-        for held_out in folds:
-            whitening = ClassWhitening.of(X, classes, ~held_out, self._units())
-            tasks = np.unique(classes.cell_task[held_out | ~folds.any()])
-            cells = np.isin(classes.cell_task, tasks)
-            embedded = whitening.transform(X[cells[classes.row_cell]])
-            per_task = classes.per_task[tasks]
-            is_scored = held_out[cells] | ~folds.any()
-            parts.append((embedded, classes.cell_size[cells], per_task, is_scored))
-        embedded, sizes, per_task, is_scored = map(
-            np.concatenate, zip(*parts, strict=True)
-        )
+        fitted = cross_fit(super()._scale(rows.X), classes, folds, self._units())
         return ClassEpisodeSampler(
-            self._tensor(embedded, device),
-            sizes,
-            per_task,
+            self._tensor(fitted.X, device),
+            fitted.cell_sizes,
+            fitted.per_task,
             self.n_ways,
             self._shot_range(),
             self.n_queries,
-            is_scored,
+            fitted.is_scored,
         )
 
     def _adapt_to_new(self, rows: TaskRows) -> None:
@@ -355,7 +348,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as the head can bear."""
         if self.embedding_ == "whitened" and rows.sizes.max() > MAX_HEAD_ROWS:
-            rows = _thin_out(rows)
+            rows = thin_out(rows, MAX_HEAD_ROWS)
         super()._adapt_to(rows)
 
     def _units(self) -> np.ndarray | None:
@@ -375,20 +368,3 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             stacklevel=2,
         )
         return np.zeros((1, n_cells), bool)
-
-
-def _thin_out(rows: TaskRows) -> TaskRows:
-    """Return at most MAX_HEAD_ROWS rows of each task, evenly over its classes."""
-    classes = LocalClasses.of(rows.y, rows.codes)
-    starts = np.cumsum(classes.cell_size) - classes.cell_size
-    shuffle = np.random.RandomState(0).permutation(len(rows.y))
-    # a row's rank among the rows of its class, in random order
-    rank = np.empty(len(rows.y), int)
-    order = shuffle[np.argsort(classes.row_cell[shuffle], kind="stable")]
-    rank[order] = np.arange(len(order)) - np.repeat(starts, classes.cell_size)
-    # the rows of a task by rank: each class gives its first row, then its second, ...
-    by_rank = np.lexsort((rank, rows.codes))
-    first = np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
-    keep = np.sort(by_rank[np.arange(len(by_rank)) - first < MAX_HEAD_ROWS])
-    sizes = np.minimum(rows.sizes, MAX_HEAD_ROWS)
-    return TaskRows(rows.X[keep], rows.y[keep], sizes, rows.names)
