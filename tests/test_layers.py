@@ -23,6 +23,7 @@ LAYERS = {
     "training": 3,
     "base": 4,
     "estimators": 5,
+    "adapted": 6,
     "model_selection": 6,
     "pipeline": 6,
     "inspection": 6,
