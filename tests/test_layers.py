@@ -24,6 +24,7 @@ LAYERS = {
     "base": 4,
     "estimators": 5,
     "adapted": 6,
+    "task_column": 6,
     "model_selection": 6,
     "pipeline": 6,
     "inspection": 6,
