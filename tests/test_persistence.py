@@ -38,6 +38,7 @@ from sklearn_meta import (
 )
 from sklearn_meta.exceptions import DeviceWarning
 from sklearn_meta.persistence import load_model, save_model
+from sklearn_meta.persistence._container import write_parts
 from sklearn_meta.pipeline import make_meta_pipeline
 from sklearn_meta.task_column import TaskColumnRegressor
 
@@ -378,8 +379,6 @@ def test_load_when_watched_then_never_unpickles(saved, monkeypatch):
 )
 def test_load_when_file_is_crafted_then_finds_no_other_class(path, node, message):
     # Checksums are no signature: whoever writes a file can write them too.
-    from sklearn_meta.persistence._container import write_parts
-
     empty = {"arrays.safetensors": b"\x02" + b"\0" * 7 + b"{}"}
     write_parts(path, {"model.json": json.dumps(node).encode(), **empty})
     with pytest.raises(ValueError, match=message):
