@@ -151,7 +151,7 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
         without rows in ``fit`` keeps a probability.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if they are all strings.
 
     See Also
@@ -267,7 +267,7 @@ class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
         A copy of the meta estimator, adapted to the rows of ``fit``.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if they are all strings.
 
     See Also

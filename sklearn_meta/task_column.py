@@ -172,7 +172,7 @@ class TaskColumnClassifier(ClassifierMixin, _TaskColumnEstimator):
         The labels of all tasks.
     n_features_in_ : int
         Number of columns of X, the ids included.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if they are all strings.
 
     See Also
@@ -283,7 +283,7 @@ class TaskColumnRegressor(RegressorMixin, _TaskColumnEstimator):
         Their ids.
     n_features_in_ : int
         Number of columns of X, the ids included.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if they are all strings.
 
     See Also
