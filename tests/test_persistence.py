@@ -154,6 +154,7 @@ def test_load_when_parameters_are_unusual_then_they_are_kept(path):
         MAMLRegressor,
         optimizer=torch.optim.SGD,
         optimizer_params={"momentum": np.float32(0.5)},
+        module_params={"1": np.float32(1.0), 1: np.float32(2.0)},
         random_state=np.random.RandomState(3),
         max_grad_norm=float("inf"),
         device=torch.device("cpu"),
@@ -163,6 +164,7 @@ def test_load_when_parameters_are_unusual_then_they_are_kept(path):
     assert loaded.optimizer is torch.optim.SGD
     assert loaded.max_grad_norm == float("inf")
     assert isinstance(loaded.optimizer_params["momentum"], np.float32)
+    assert loaded.module_params == {"1": 1.0, 1: 2.0}
     np.testing.assert_array_equal(loaded.random_state.get_state()[1], expected)
     loaded.set_params(max_grad_norm=2.0).fit(regression_tasks())
     assert isinstance(loaded.history_, History)
@@ -281,6 +283,12 @@ def test_save_when_writing_fails_then_the_old_file_stays(saved, fitted, monkeypa
         save_model(fitted, saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_save_when_written_then_file_is_as_readable_as_any_other(saved, tmp_path):
+    # Who trains a model is seldom who serves it.
+    (tmp_path / "plain").touch()
+    assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_save_when_extra_is_missing_then_says_what_to_install(

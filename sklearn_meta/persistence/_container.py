@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,15 +32,16 @@ def write_parts(path: Any, parts: dict[str, bytes]) -> None:
         "checksums": {name: _checksum(part) for name, part in parts.items()},
     }
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    # not by tempfile, whose files no other user may read
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w") as file:
+        with zipfile.ZipFile(temporary, "x") as file:
             file.writestr(MANIFEST, json.dumps(manifest))
             for name, part in parts.items():
                 file.writestr(name, part)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -28,7 +28,9 @@ class Encoder:
     members: dict[str, bytes] = field(default_factory=dict)
 
     def keep(self, array: np.ndarray, path: str) -> str:
-        """Keep an array of numbers under its path."""
+        """Keep an array of numbers under its path; return the name it got."""
+        while path in self.arrays:  # the keys 1 and "1" of a dict have one path
+            path += "_"
         native = array.dtype.newbyteorder("=")
         self.arrays[path] = np.array(array, dtype=native, order="C")
         return path
