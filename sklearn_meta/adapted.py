@@ -166,6 +166,10 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
     ``meta_estimator__x``, only parameters that act when a task is adapted to make a
     difference, such as ``adapt_steps`` of :class:`~sklearn_meta.MAMLClassifier`.
 
+    Transformers belong into the meta estimator, fitted on the old tasks. A scaler
+    before the wrapper is fitted on the few rows of one task, and the meta estimator
+    then gets other features than it learned from.
+
     ``StackingClassifier`` and ``VotingClassifier`` number the labels 0, 1, ... before
     they fit. That fits estimators with ``label_mode_="task"``, or with shared labels
     that are numbered so.
