@@ -190,8 +190,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
         self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
         self._learn_targets(rows, classes)
         # kept, since adapting may change the number of classes: `load_model` needs it
-        self._learner_shape = (rows.X.shape[1], self._n_outputs())
-        self.learner_ = self._build_learner(*self._learner_shape)
+        self.learner_shape_ = (rows.X.shape[1], self._n_outputs())
+        self.learner_ = self._build_learner(*self.learner_shape_)
 
     def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
         """Return the meta-training rows with the columns that the estimator adds."""

@@ -33,7 +33,7 @@ def build_learner(estimator: Any, weights: dict[str, torch.Tensor]) -> nn.Module
     """
     # a learner draws weights that are thrown away: no one's random numbers must move
     with seeded(0, torch.device("cpu")):
-        learner = estimator._build_learner(*estimator._learner_shape)
+        learner = estimator._build_learner(*estimator.learner_shape_)
     learner = learner.to(torch.float64).eval()
     learner.load_state_dict(weights)
     return learner
