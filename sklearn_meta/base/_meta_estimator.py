@@ -174,7 +174,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         """Learn the scales of the rows and build an untrained learner."""
         self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
         self._learn_targets(rows, classes)
-        self.learner_ = self._build_learner(rows.X.shape[1], self._n_outputs())
+        # kept, since adapting may change the number of classes: `load_model` needs it
+        self.learner_shape_ = (rows.X.shape[1], self._n_outputs())
+        self.learner_ = self._build_learner(*self.learner_shape_)
 
     def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
         """Return the meta-training rows with the columns that the estimator adds."""

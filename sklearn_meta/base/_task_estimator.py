@@ -133,9 +133,12 @@ class BaseTaskEstimator(BaseEstimator, ABC):
                 f"This {type(self).__name__} was fitted on tasks and does not know the "
                 "new one yet. Call adapt(X_support, y_support) with its labelled rows "
                 "first. To score on many tasks, use "
-                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). If "
-                "you did pass tasks=ids to a scikit-learn tool, turn on metadata "
-                "routing: sklearn.set_config(enable_metadata_routing=True)."
+                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). In a "
+                "tool of scikit-learn that calls predict by itself, use "
+                "AdaptedClassifier or AdaptedRegressor on the rows of one task, and "
+                "sklearn_meta.task_column on those of all tasks. If you did pass "
+                "tasks=ids to a tool, turn on metadata routing: "
+                "sklearn.set_config(enable_metadata_routing=True)."
             )
         X = validate_data(self, X, reset=False, dtype=np.float64)
         check_magnitude("X", X, tasks)

@@ -89,7 +89,10 @@ def _call_module(estimator: Any, n_features: int, n_outputs: int | None) -> nn.M
 
 def _takes(module: Any, name: str) -> bool:
     """Return whether a callable has a parameter of that name, or any."""
-    parameters = inspect.signature(module).parameters.values()
+    try:
+        parameters = inspect.signature(module).parameters.values()
+    except ValueError:  # some builtins do not tell
+        return False
     return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 

@@ -5,6 +5,7 @@ follow the inputs.
 """
 
 from sklearn_meta.functional.attention import attend, masked_mean_pool
+from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.inner_loop import inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -67,6 +68,7 @@ __all__ = [
     "squared_error_with_noise",
     "squared_euclidean",
     "squared_exponential",
+    "stable_cholesky",
     "stack_parameters",
     "stackable_layers",
     "stacked_forward",

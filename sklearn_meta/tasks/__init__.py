@@ -8,8 +8,13 @@ from sklearn_meta.tasks._collection import (
     as_task_collection,
     is_task_sequence,
 )
+from sklearn_meta.tasks._column import separate_ids
 from sklearn_meta.tasks._ids import group_rows
-from sklearn_meta.tasks._split import few_shot_split, support_query_indices
+from sklearn_meta.tasks._split import (
+    few_shot_split,
+    has_class_labels,
+    support_query_indices,
+)
 
 __all__ = [
     "NO_TASKS_MESSAGE",
@@ -21,6 +26,8 @@ __all__ = [
     "check_tasks",
     "few_shot_split",
     "group_rows",
+    "has_class_labels",
     "is_task_sequence",
+    "separate_ids",
     "support_query_indices",
 ]
