@@ -24,6 +24,7 @@ from small_estimators import (
     regression_tasks,
     small,
     tasks_for,
+    trained_small,
 )
 from torch import nn
 
@@ -126,7 +127,7 @@ def test_load_when_adapted_to_many_tasks_then_keeps_them(estimator, path):
     np.testing.assert_array_equal(outputs(loaded, X, tasks=ids), expected)
 
 
-@each_estimator
+@pytest.mark.parametrize("estimator", trained_small(), ids=name_of)
 def test_load_when_not_adapted_then_adapts_and_learns_on_the_same(estimator, path):
     # Also what the outer loop needs to go on is in the file.
     tasks = tasks_for(estimator)

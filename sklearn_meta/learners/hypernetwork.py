@@ -100,7 +100,8 @@ class HypernetworkReader(nn.Module):
         state = {}
         for i, layer in enumerate(self.shared):
             change, bias = self._write(self.generators[i](context), layer)
-            state[f"weight_{i}"] = layer.weight.mT + change
+            # contiguous, so that a state from a file answers alike to the last bit
+            state[f"weight_{i}"] = (layer.weight.mT + change).contiguous()
             state[f"bias_{i}"] = layer.bias + bias
         return state
 

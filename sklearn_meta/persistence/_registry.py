@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from sklearn_meta import adapted, estimators, pipeline, task_column
+from sklearn_meta.averaging import ClassNoise, ShiftNoise
+from sklearn_meta.estimators.kept_models import AdaptedMembers
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.training import seeded
@@ -19,7 +21,15 @@ CLASSES: dict[str, type] = {
 }
 
 RECORDS: dict[str, type] = {
-    record.__name__: record for record in (AdaptedTasks, ClassWhitening, NumericScale)
+    record.__name__: record
+    for record in (
+        AdaptedMembers,
+        AdaptedTasks,
+        ClassNoise,
+        ClassWhitening,
+        NumericScale,
+        ShiftNoise,
+    )
 }
 
 
