@@ -5,7 +5,19 @@ follow the inputs.
 """
 
 from sklearn_meta.functional.attention import attend, masked_mean_pool
-from sklearn_meta.functional.inner_loop import inner_loop, stack_parameters
+from sklearn_meta.functional.derivatives import (
+    IDENTITY,
+    InnerLoss,
+    activation_of,
+    cross_entropy_loss,
+    squared_error_loss,
+)
+from sklearn_meta.functional.inner_loop import (
+    Rates,
+    descend,
+    inner_loop,
+    stack_parameters,
+)
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -31,6 +43,16 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.perceptron import (
+    Chain,
+    add_hessian_product,
+    backward_pass,
+    forward_pass,
+    gradient_of,
+    perceptron_chain,
+    record,
+    run_perceptron,
+)
 from sklearn_meta.functional.prototypes import (
     class_counts,
     class_means,
@@ -39,13 +61,27 @@ from sklearn_meta.functional.prototypes import (
     mahalanobis,
     squared_euclidean,
 )
+from sklearn_meta.functional.recursion import (
+    adapt_by_recursion,
+    adapt_without_graph,
+    meta_gradient,
+)
 
 __all__ = [
     "ACTIVATIONS",
+    "IDENTITY",
     "STD_FLOOR",
+    "Chain",
     "Gaussian",
+    "InnerLoss",
+    "Rates",
+    "activation_of",
+    "adapt_by_recursion",
+    "adapt_without_graph",
+    "add_hessian_product",
     "apply_rows",
     "attend",
+    "backward_pass",
     "bounded_std",
     "build_mlp",
     "categorical_nll",
@@ -54,16 +90,25 @@ __all__ = [
     "class_means",
     "cosine_similarity",
     "covariance_factors",
+    "cross_entropy_loss",
+    "descend",
+    "forward_pass",
     "gaussian_nll",
+    "gradient_of",
     "inner_loop",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",
     "masked_task_mean",
     "mean_per_task",
+    "meta_gradient",
     "output_size",
+    "perceptron_chain",
+    "record",
+    "run_perceptron",
     "softmax_coefficients",
     "squared_error",
+    "squared_error_loss",
     "squared_error_with_noise",
     "squared_euclidean",
     "squared_exponential",
