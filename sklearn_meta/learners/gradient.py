@@ -276,6 +276,19 @@ class GradientLearner(nn.Module):
         body = perceptron_chain(self._layers)
         return () if body is None else body + head
 
+    def _chain_parameters(self) -> dict[str, Tensor]:
+        """As `_network_parameters`, without a walk through the network."""
+        if self.engine != "recursion":
+            return {}
+        own = {name for name, _ in self._chain}
+        return {
+            f"{name}.{kind}": p
+            for name, layer in self._layers
+            if name in own
+            for kind, p in (("weight", layer.weight), ("bias", layer.bias))
+            if p.requires_grad
+        }
+
     def _head_names(self) -> tuple[str, ...]:
         """Names of the parameters that each task starts by itself."""
         return ("head.weight", "head.bias") if self.head == "prototypes" else ()
@@ -319,7 +332,7 @@ class GradientLearner(nn.Module):
 
     def _starting_parameters(self, X: Tensor, Y: Tensor) -> dict[str, Tensor]:
         """Where the tasks start: meta-parameters and, if any, a head for each task."""
-        params = self._network_parameters()
+        params = self._chain_parameters() or self._network_parameters()
         if self.head == "prototypes":
             prototypes = class_means(apply_rows(self.network, X), Y)
             # ||z - p||^2 = const - 2 p.z + ||p||^2, negated.
