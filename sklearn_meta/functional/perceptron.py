@@ -279,22 +279,22 @@ def add_hessian_product(
     row_change : Tensor of shape (n_tasks, n_support, n_in) or None
         Derivative of (gradient . direction) by the rows, without `alpha`.
     """
+    # Tensors made here are written into: fresh memory would cost as much as a product.
     z_changes, h_changes = _forward_changes(tape, direction)
     u_change = loss.weight * loss.mean_change(tape.mean, h_changes[-1])
     sums: Parameters = {}
     for i, layer in reversed(list(enumerate(tape.layers))):
         weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
-        delta_change = _times(layer.slope, u_change)
+        delta_change = u_change if layer.slope is None else u_change.mul_(layer.slope)
         if layer.bend is not None:
-            delta_change = delta_change + layer.bend * z_changes[i]
+            delta_change.addcmul_(layer.bend, z_changes[i])
         sums[bias] = add_rows(base[bias], delta_change, alpha)
         sums[weight] = add_product(base[weight], delta_change, layer.h, alpha)
         if i:
-            h_change = h_changes[i - 1]
-            sums[weight] = add_product(sums[weight], layer.delta, h_change, alpha)
+            add_product_(sums[weight], layer.delta, h_changes[i - 1], alpha)
         if i or with_rows:
             u_change = delta_change @ layer.weight
-            u_change = torch.baddbmm(u_change, layer.delta, direction[weight])
+            u_change.baddbmm_(layer.delta, direction[weight])
     return sums, u_change if with_rows else None
 
 
@@ -366,7 +366,7 @@ def _forward_changes(
         P, q = direction[f"{layer.name}.weight"], direction[f"{layer.name}.bias"]
         z_change = _affine(layer.h, P, q)
         if h_changes:
-            z_change = _add_matmul(z_change, h_changes[-1], layer.weight.mT)
+            _add_matmul_(z_change, h_changes[-1], layer.weight.mT)
         z_changes.append(z_change)
         h_changes.append(_times(layer.slope, z_change))
     return z_changes, h_changes
@@ -379,11 +379,12 @@ def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
 
 
-def _add_matmul(base: Tensor, rows: Tensor, matrix: Tensor) -> Tensor:
-    """``base + rows @ matrix``, the matrix shared or of each task."""
+def _add_matmul_(total: Tensor, rows: Tensor, matrix: Tensor) -> None:
+    """Add ``rows @ matrix`` in place, the matrix shared or of each task."""
     if matrix.ndim == 2:
-        return base + rows @ matrix
-    return torch.baddbmm(base, rows, matrix)
+        total += rows @ matrix
+    else:
+        total.baddbmm_(rows, matrix)
 
 
 def add_product(base: Tensor, delta: Tensor, h: Tensor, alpha: float) -> Tensor:
@@ -395,6 +396,16 @@ def add_product(base: Tensor, delta: Tensor, h: Tensor, alpha: float) -> Tensor:
         delta, h = delta.flatten(0, 1), h.flatten(0, 1)
         return torch.addmm(base, delta.mT, h, alpha=alpha)
     return torch.baddbmm(base, delta.mT, h, alpha=alpha)
+
+
+def add_product_(total: Tensor, delta: Tensor, h: Tensor, alpha: float) -> None:
+    """The same as `add_product`, in place."""
+    if delta.shape[-1] > h.shape[-1]:
+        add_product_(total.mT, h, delta, alpha)
+    elif total.ndim == 2:
+        total.addmm_(delta.flatten(0, 1).mT, h.flatten(0, 1), alpha=alpha)
+    else:
+        total.baddbmm_(delta.mT, h, alpha=alpha)
 
 
 def _product(delta: Tensor, h: Tensor) -> Tensor:
