@@ -1,5 +1,7 @@
 """Derivatives written by hand equal those of autograd."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,13 @@ def test_activation_when_compared_with_autograd_then_both_derivatives_agree(name
     second = _derivative(torch.func.grad(layer), z)
     torch.testing.assert_close(slope, first, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(bend, second, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_when_pickled_then_it_comes_back(name):
+    # A learner keeps its activations, and a fitted estimator must be storable.
+    activation = activation_of(ACTIVATIONS[name]())
+    assert pickle.loads(pickle.dumps(activation)) == activation
 
 
 @pytest.mark.parametrize(

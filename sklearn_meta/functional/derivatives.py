@@ -178,6 +178,11 @@ def _row_weights(Y: Tensor, mask: Tensor) -> Tensor:
     return (mask.to(Y.dtype) / counts).unsqueeze(-1)
 
 
+# Named functions all the way, since learners are pickled.
+def _identity(z: Tensor) -> Tensor:
+    return z
+
+
 def _tanh_slope(z: Tensor, value: Tensor) -> Tensor:
     return 1 - value.square()
 
@@ -229,7 +234,7 @@ def _relu_slope(z: Tensor, value: Tensor) -> Tensor:
     return value.sign()  # a float at once: products with booleans are slow
 
 
-IDENTITY = Activation(lambda z: z)
+IDENTITY = Activation(_identity)
 
 _ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.Identity: IDENTITY,
