@@ -15,14 +15,14 @@ from sklearn_meta.functional.likelihoods import mean_per_task
 
 Parameters = dict[str, Tensor]
 Rates = float | Mapping[str, float | Tensor]
-# Losses of the tasks at some parameters, and a function that gives the gradients there.
-Evaluation = tuple[Tensor, Callable[[], Parameters]]
+# Two functions: the losses of the tasks at some parameters, and the gradients there.
+Evaluation = tuple[Callable[[], Tensor], Callable[[], Parameters]]
 
 
 class _Iterate(NamedTuple):
-    """Where the tasks were before a step, and their losses there."""
+    """Where the tasks were before a step, and how to get their losses there."""
 
-    losses: Tensor  # (n_tasks,)
+    losses: Callable[[], Tensor]  # of shape (n_tasks,)
     params: Parameters
 
 
@@ -148,7 +148,7 @@ def inner_loop(
             )
             return dict(zip(names, found, strict=True))
 
-        return losses, gradients
+        return losses.detach, gradients
 
     return descend(evaluate, current, lr, n_steps, clip=clip, guard=guard)
 
@@ -167,8 +167,9 @@ def descend(
     Parameters
     ----------
     evaluate : callable
-        ``evaluate(params)`` gives the losses of shape (n_tasks,) and a function without
-        arguments that gives the gradients, by the names of the parameters to move.
+        ``evaluate(params)`` gives two functions without arguments: one that gives the
+        losses, of shape (n_tasks,), and one that gives the gradients, by the names of
+        the parameters to move.
     params : mapping of str to Tensor of shape (n_tasks, *shape)
         Where to start.
     lr, n_steps, clip, guard
@@ -187,7 +188,7 @@ def descend(
     >>> from sklearn_meta.functional import descend
     >>> def evaluate(params):  # (level - 1)^2
     ...     error = params["level"] - 1
-    ...     return error.square(), lambda: {"level": 2 * error}
+    ...     return error.square, lambda: {"level": 2 * error}
     >>> descend(evaluate, {"level": torch.zeros(2)}, lr=0.25, n_steps=2)[0]["level"]
     tensor([0.7500, 0.7500])
     """
@@ -195,12 +196,12 @@ def descend(
     for _ in range(n_steps):
         losses, gradients = evaluate(current)
         if guard:
-            iterates.append(_Iterate(losses.detach(), current))
+            iterates.append(_Iterate(losses, current))
         current = {**current, **_step_down(current, gradients(), lr, clip)}
     if iterates:
         with torch.no_grad():
             losses, _ = evaluate(current)
-        return _restore_diverged(iterates, losses, current)
+            return _restore_diverged(iterates, losses(), current)
     first = next(iter(params.values()))
     return current, first.new_zeros(len(first), dtype=torch.bool)
 
@@ -229,7 +230,7 @@ def _restore_diverged(
     iterates: list[_Iterate], losses: Tensor, params: Parameters
 ) -> tuple[Parameters, Tensor]:
     """Final parameters with diverged tasks put back; losses (n_tasks,)."""
-    first = iterates[0].losses
+    first = iterates[0].losses()
     # Rounding at a converged support set is not divergence.
     tolerance = torch.finfo(losses.dtype).eps ** 0.5
     # Not (losses > limit): a comparison with NaN must count as diverged.
@@ -244,11 +245,13 @@ def _restore_diverged(
 
 def _best_of(iterates: list[_Iterate]) -> Parameters:
     """The parameters of every task where its loss was least."""
-    losses, best = iterates[0]
+    best = iterates[0].params
+    least = iterates[0].losses()
     for iterate in iterates[1:]:
-        better = iterate.losses < losses
+        losses = iterate.losses()
+        better = losses < least
         best = _where_task(better, iterate.params, best)
-        losses = torch.where(better, iterate.losses, losses)
+        least = torch.where(better, losses, least)
     return best
 
 

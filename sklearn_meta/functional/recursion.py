@@ -77,7 +77,8 @@ def meta_gradient(
     Parameters
     ----------
     tapes : list of Tape
-        Those of its steps, first to last.
+        Those of its steps, first to last; may be empty for first order, unless rates
+        are tensors.
     loss : InnerLoss
         The inner loss.
     lr : float or mapping of str to (float or Tensor)
@@ -106,10 +107,9 @@ def meta_gradient(
     for tape in reversed(tapes):
         if of_rates:
             _subtract_rate_gradient(of_rates, gradient_of(tape.layers, of_rates), v)
-        base = _sum_over_tasks(v, shared) if tape is tapes[0] else v
         if not second_order:
-            v = base
             continue
+        base = _sum_over_tasks(v, shared) if tape is tapes[0] else v
         direction, rate = _rated(v, lr)
         v, row_change = add_hessian_product(
             base, tape, loss, direction, -rate, with_rows=with_rows
@@ -117,7 +117,8 @@ def meta_gradient(
         if row_change is not None:
             change = -rate * row_change
             of_rows = change if of_rows is None else of_rows + change
-    return MetaGradient(dict(v), of_rates, of_rows)
+    of_start = dict(v) if second_order else _sum_over_tasks(v, shared)
+    return MetaGradient(of_start, of_rates, of_rows)
 
 
 def adapt_by_recursion(
@@ -217,8 +218,10 @@ def adapt_without_graph(
 
     def evaluate(at: Parameters) -> Evaluation:
         traces = forward_pass(chain, at, X)
-        losses = loss.per_task(traces[-1].h_next)
-        return losses, lambda: gradient_of(record(traces, loss, curved=False).layers)
+        return (
+            lambda: loss.per_task(traces[-1].h_next),
+            lambda: gradient_of(record(traces, loss, curved=False).layers),
+        )
 
     with no_grad():
         start = _stacked(chain, params, len(X))
@@ -250,7 +253,8 @@ class _InnerLoop(Function):
             traces = forward_pass(plan.chain, params, X)
             tape = record(traces, plan.loss, curved=plan.second_order)
             params = _step_down(_stacked(plan.chain, params, len(X)), tape, plan.lr)
-            ctx.tapes.append(tape)
+            if plan.second_order or plan.rate_names:
+                ctx.tapes.append(tape)
         return tuple(params[name] for name in plan.names)
 
     @staticmethod

@@ -98,7 +98,9 @@ class GradientLearner(nn.Module):
     squared error and the spread a learned function of the support size; train with
     `functional.squared_error_with_noise`. The ProtoMAML logits are divided by the
     embedding's width and multiplied by a learned scale, since squared distances of a
-    wide embedding saturate the softmax; the paper has no scale.
+    wide embedding saturate the softmax; the paper has no scale. The recursion
+    gives first derivatives of the outer loss only: for second ones set `engine` to
+    "stacked".
 
     References
     ----------
