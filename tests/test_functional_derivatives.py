@@ -8,7 +8,6 @@ from torch import nn
 
 from sklearn_meta.functional import (
     ACTIVATIONS,
-    activation_of,
     categorical_nll,
     cross_entropy_loss,
     mask_absent,
@@ -16,6 +15,7 @@ from sklearn_meta.functional import (
     squared_error,
     squared_error_loss,
 )
+from sklearn_meta.functional.derivatives import activation_of
 
 
 def _derivative(function, z):

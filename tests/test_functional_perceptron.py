@@ -8,16 +8,18 @@ from torch import nn
 
 from sklearn_meta.functional import (
     ACTIVATIONS,
-    add_hessian_product,
     build_mlp,
-    forward_pass,
-    gradient_of,
     perceptron_chain,
-    record,
     run_perceptron,
     squared_error_loss,
     stackable_layers,
     stacked_forward,
+)
+from sklearn_meta.functional.perceptron import (
+    add_hessian_product,
+    forward_pass,
+    gradient_of,
+    record,
 )
 
 N_TASKS, N_ROWS = 3, 5

@@ -6,18 +6,11 @@ follow the inputs.
 
 from sklearn_meta.functional.attention import attend, masked_mean_pool
 from sklearn_meta.functional.derivatives import (
-    IDENTITY,
     InnerLoss,
-    activation_of,
     cross_entropy_loss,
     squared_error_loss,
 )
-from sklearn_meta.functional.inner_loop import (
-    Rates,
-    descend,
-    inner_loop,
-    stack_parameters,
-)
+from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -43,16 +36,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
-from sklearn_meta.functional.perceptron import (
-    Chain,
-    add_hessian_product,
-    backward_pass,
-    forward_pass,
-    gradient_of,
-    perceptron_chain,
-    record,
-    run_perceptron,
-)
+from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
     class_means,
@@ -61,27 +45,17 @@ from sklearn_meta.functional.prototypes import (
     mahalanobis,
     squared_euclidean,
 )
-from sklearn_meta.functional.recursion import (
-    adapt_by_recursion,
-    adapt_without_graph,
-    meta_gradient,
-)
+from sklearn_meta.functional.recursion import adapt_by_recursion, adapt_without_graph
 
 __all__ = [
     "ACTIVATIONS",
-    "IDENTITY",
     "STD_FLOOR",
-    "Chain",
     "Gaussian",
     "InnerLoss",
-    "Rates",
-    "activation_of",
     "adapt_by_recursion",
     "adapt_without_graph",
-    "add_hessian_product",
     "apply_rows",
     "attend",
-    "backward_pass",
     "bounded_std",
     "build_mlp",
     "categorical_nll",
@@ -92,19 +66,15 @@ __all__ = [
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
-    "forward_pass",
     "gaussian_nll",
-    "gradient_of",
     "inner_loop",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",
     "masked_task_mean",
     "mean_per_task",
-    "meta_gradient",
     "output_size",
     "perceptron_chain",
-    "record",
     "run_perceptron",
     "softmax_coefficients",
     "squared_error",

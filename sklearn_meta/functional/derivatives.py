@@ -54,6 +54,14 @@ class InnerLoss(NamedTuple):
         Whether the mean is the softmax.
     present : Tensor of shape (n_tasks, n_outputs), bool, default=None
         True for a class that may be predicted; None for all.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import squared_error_loss
+    >>> Y, mask = torch.ones(1, 2, 1), torch.ones(1, 2, dtype=torch.bool)
+    >>> squared_error_loss(Y, mask).per_task(3 * Y)
+    tensor([4.])
     """
 
     Y: Tensor
@@ -62,21 +70,56 @@ class InnerLoss(NamedTuple):
     present: Tensor | None = None
 
     def per_task(self, outputs: Tensor) -> Tensor:
-        """Loss of every task, (n_tasks,)."""
+        """Loss of every task.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_tasks, n_support, n_outputs)
+            Of the network.
+
+        Returns
+        -------
+        Tensor of shape (n_tasks,)
+            Mean over a task's own rows.
+        """
         if self.has_classes:
             rows = categorical_nll(self._possible(outputs), self.Y)
             return (self.weight.squeeze(-1) * rows).sum(1)
         return 0.5 * (self.weight * (outputs - self.Y).square()).sum((1, 2))
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """The expected target of every row."""
+        """The expected target of every row.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_tasks, n_support, n_outputs)
+            Of the network.
+
+        Returns
+        -------
+        Tensor of the same shape
+            The outputs themselves, or probabilities.
+        """
         if not self.has_classes:
             return outputs
         # Reducing over a short last axis is slow, over a middle one it is not.
         return self._possible(outputs).mT.softmax(1).mT
 
     def mean_change(self, mean: Tensor, change: Tensor) -> Tensor:
-        """Directional derivative of the mean as the outputs change."""
+        """Directional derivative of the mean as the outputs change.
+
+        Parameters
+        ----------
+        mean : Tensor of shape (n_tasks, n_support, n_outputs)
+            As of `mean`.
+        change : Tensor of the same shape
+            Directional derivative of the outputs.
+
+        Returns
+        -------
+        Tensor of the same shape
+            Directional derivative of the mean.
+        """
         if not self.has_classes:
             return change
         moved = mean * change
@@ -161,7 +204,7 @@ def activation_of(layer: nn.Module) -> Activation | None:
     Examples
     --------
     >>> from torch import nn
-    >>> from sklearn_meta.functional import activation_of
+    >>> from sklearn_meta.functional.derivatives import activation_of
     >>> activation_of(nn.ReLU()).curvature is None, activation_of(nn.Dropout()) is None
     (True, True)
     """

@@ -172,7 +172,13 @@ def descend(
         the parameters to move.
     params : mapping of str to Tensor of shape (n_tasks, *shape)
         Where to start.
-    lr, n_steps, clip, guard
+    lr : float or mapping of str to Tensor
+        As in :func:`inner_loop`.
+    n_steps : int
+        Number of steps, >= 0.
+    clip : float, default=None
+        As in :func:`inner_loop`.
+    guard : bool, default=False
         As in :func:`inner_loop`.
 
     Returns

@@ -148,8 +148,9 @@ def forward_pass(chain: Chain, params: Mapping[str, Tensor], X: Tensor) -> list[
     Examples
     --------
     >>> import torch
-    >>> from sklearn_meta.functional import build_mlp, perceptron_chain
-    >>> from sklearn_meta.functional import forward_pass, stackable_layers
+    >>> from sklearn_meta.functional import (
+    ...     build_mlp, perceptron_chain, stackable_layers)
+    >>> from sklearn_meta.functional.perceptron import forward_pass
     >>> network = build_mlp(4, (8,), 2).requires_grad_(False)
     >>> chain = perceptron_chain(stackable_layers(network))
     >>> params = dict(network.named_parameters())

@@ -201,8 +201,16 @@ def adapt_without_graph(
 
     Parameters
     ----------
-    chain, params, X, loss, lr
-        As in :func:`adapt_by_recursion`.
+    chain : tuple of (str, Activation)
+        As of :func:`perceptron_chain`.
+    params : mapping of str to Tensor of shape (n_tasks, *shape) or shape
+        Where to start, as in :func:`adapt_by_recursion`.
+    X : Tensor of shape (n_tasks, n_support, n_in)
+        Support rows.
+    loss : InnerLoss
+        Their loss.
+    lr : float or mapping of str to (float or Tensor)
+        Inner rate, as in :func:`adapt_by_recursion`.
     n_steps : int
         Number of steps, >= 0.
     guard : bool, default=False
@@ -214,6 +222,23 @@ def adapt_without_graph(
         Adapted parameters.
     diverged : Tensor of shape (n_tasks,), bool
         As of :func:`inner_loop`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import (
+    ...     adapt_without_graph, build_mlp, perceptron_chain, squared_error_loss,
+    ...     stackable_layers)
+    >>> network = build_mlp(1, (), 1)
+    >>> X, Y = torch.zeros(2, 1, 1), torch.ones(2, 1, 1)
+    >>> loss = squared_error_loss(Y, torch.ones(2, 1, dtype=torch.bool))
+    >>> start = {"0.weight": torch.zeros(1, 1), "0.bias": torch.zeros(1)}
+    >>> chain = perceptron_chain(stackable_layers(network))
+    >>> adapted, diverged = adapt_without_graph(
+    ...     chain, start, X, loss, lr=9.0, n_steps=1, guard=True
+    ... )
+    >>> diverged, adapted["0.bias"].squeeze()
+    (tensor([True, True]), tensor([0., 0.]))
     """
 
     def evaluate(at: Parameters) -> Evaluation:

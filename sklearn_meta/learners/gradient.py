@@ -4,11 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_meta.functional import (
-    IDENTITY,
     STD_FLOOR,
-    Chain,
     Gaussian,
-    Rates,
     adapt_by_recursion,
     adapt_without_graph,
     apply_rows,
@@ -31,6 +28,9 @@ from sklearn_meta.functional import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.derivatives import IDENTITY
+from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.perceptron import Chain
 
 _NETWORK = "network."
 _OPTIONS = {
