@@ -1,8 +1,8 @@
 """Sinusoids of Finn et al. 2017: squared error after 0, 1, 5 and 10 gradient steps.
 
-Training follows section 5.1 of the paper: a 40-40 ReLU network, 10 support and 10 query
-rows, one inner step of rate 0.01, 25 tasks an outer step, Adam with rate 1e-3 and 70 000
-outer steps. The stream of tasks without end is stood for by a large pool.
+Training follows section 5.1 of the paper: a 40-40 ReLU network, 10 support and 10
+query rows, one inner step of rate 0.01, 25 tasks an outer step, Adam with rate 1e-3 and
+70 000 outer steps. The stream of tasks without end is stood for by a large pool.
 """
 
 import time
@@ -17,7 +17,7 @@ from sklearn_meta.metrics import few_shot_score
 
 SHOTS = (5, 10, 20)
 STEPS = (0, 1, 5, 10)
-# An exact re-implementation of the paper, the bar for variant "maml": K -> step -> error
+# An exact re-implementation of the paper, the bar for "maml": K -> step -> error
 REFERENCE = {
     5: {1: 0.711, 10: 0.426},
     10: {1: 0.417, 10: 0.132},

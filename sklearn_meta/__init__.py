@@ -1,6 +1,7 @@
 """Meta-learning across many small tables, as scikit-learn estimators."""
 
 from sklearn_meta.adaptation import adapt, adapt_tasks
+from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
     MAMLClassifier,
     MAMLRegressor,
@@ -14,6 +15,8 @@ from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AdaptedClassifier",
+    "AdaptedRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -6,7 +6,7 @@ from functools import singledispatch
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -48,6 +48,8 @@ def adapt(obj: Any, X_support: Any, y_support: Any, **params: Any) -> Any:
         - any other estimator: it is cloned and fitted on the support rows (a model
           from scratch). A composite of such estimators keeps the transformers that
           it was fitted with, and is fitted from scratch as a whole if it was not.
+          What has learned across tasks may be inside as an ``AdaptedClassifier`` or
+          ``AdaptedRegressor``, whose clones keep it.
 
         These may be nested.
     X_support : array-like of shape (n_support, n_features)
@@ -89,7 +91,7 @@ def adapt(obj: Any, X_support: Any, y_support: Any, **params: Any) -> Any:
     >>> adapted[0] is model[0]
     True
     """
-    if not hasattr(innermost(obj), "adapt") and not _is_fitted(obj):
+    if not _loses_by_clone(innermost(obj)) and not _is_fitted(obj):
         return _fit_from_scratch(obj, X_support, y_support, **params)
     check_is_fitted(obj, msg=NOT_FITTED_MESSAGE)
     composite = _open(obj)
@@ -255,16 +257,39 @@ def _copy_with(obj: Any, **attributes: Any) -> Any:
     return new
 
 
+def keeps_fit_when_cloned(obj: Any) -> bool:
+    """Return whether a clone of an estimator keeps what the estimator has learned."""
+    plain = BaseEstimator.__sklearn_clone__
+    return getattr(type(obj), "__sklearn_clone__", plain) is not plain
+
+
+def _loses_by_clone(obj: Any) -> bool:
+    """Return whether a clone would forget what an estimator learned across tasks."""
+    return hasattr(obj, "adapt") and not keeps_fit_when_cloned(obj)
+
+
 def _fit_from_scratch(obj: Any, X: Any, y: Any, **params: Any) -> Any:
     """Clone an ordinary estimator and fit it on the support rows."""
-    lost = [name for name, value in obj.get_params().items() if hasattr(value, "adapt")]
+    lost = _lost_members(obj)
     if lost:
         raise TypeError(
             f"Cannot adapt {lost[0]!r} inside of {type(obj).__name__}: what it has "
-            "learned across tasks would be lost. Adapt a Pipeline, a "
-            "TransformedTargetRegressor or a search, or give the class an `adapt`."
+            "learned across tasks would be lost. Wrap it into an AdaptedClassifier or "
+            "AdaptedRegressor, or adapt a Pipeline, a TransformedTargetRegressor or a "
+            "search."
         )
     return clone(obj).fit(X, y, **params)
+
+
+def _lost_members(obj: Any) -> list[str]:
+    """Return the parameters whose estimator a clone of the object would reset."""
+    params = {} if keeps_fit_when_cloned(obj) else obj.get_params()
+    kept = tuple(f"{k}__" for k, v in params.items() if keeps_fit_when_cloned(v))
+    return [
+        name
+        for name, value in params.items()
+        if _loses_by_clone(value) and not name.startswith(kept)
+    ]
 
 
 def _is_fitted(obj: Any) -> bool:

@@ -6,6 +6,7 @@ __all__ = [
     "DeviceWarning",
     "DivergenceWarning",
     "FewTasksWarning",
+    "LargeSupportWarning",
     "NotAdaptedError",
 ]
 
@@ -58,4 +59,16 @@ class FewTasksWarning(UserWarning):
     >>> from sklearn_meta.exceptions import FewTasksWarning
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", FewTasksWarning)
+    """
+
+
+class LargeSupportWarning(UserWarning):
+    """A support has more rows than a method can use, and some are left out.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_meta.exceptions import LargeSupportWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", LargeSupportWarning)
     """

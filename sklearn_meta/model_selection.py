@@ -1,15 +1,27 @@
-"""Splitters that keep all rows of a task on one side of the split."""
+"""Splitters by task: all rows of a task on one side, or its support on the other."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    GroupKFold,
+    GroupShuffleSplit,
+)
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
-from sklearn_meta.tasks import NO_TASKS_MESSAGE, group_rows, is_task_sequence
+from sklearn_meta.tasks import (
+    NO_TASKS_MESSAGE,
+    group_rows,
+    has_class_labels,
+    is_task_sequence,
+    separate_ids,
+    support_query_indices,
+)
 
-__all__ = ["TaskKFold", "TaskShuffleSplit"]
+__all__ = ["FewShotSplit", "TaskKFold", "TaskShuffleSplit"]
 
 
 class TaskKFold(GroupKFold):
@@ -211,6 +223,159 @@ class TaskShuffleSplit(GroupShuffleSplit):
             As given to the constructor.
         """
         return self.n_splits
+
+
+class FewShotSplit(BaseCrossValidator):
+    """Hold tasks out, but leave a few rows of each to the training fold.
+
+    It is the splitter for :class:`~sklearn_meta.task_column.TaskColumnClassifier` and
+    ``TaskColumnRegressor``, which take the task of a row from a column of X: they adapt
+    to the support rows of a held-out task in the training fold and are scored on its
+    query rows, the test fold, by any scorer of scikit-learn.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2 and at most the number of tasks. Each task is held
+        out once.
+    task_column : str or int, default=-1
+        The column of X with the task ids: a name, or a position from the left, or from
+        the right if negative.
+    n_shots : int, default=5
+        Support rows of each held-out task in the training fold: per class if
+        ``stratify``, else per task. At least 1.
+    n_queries : int, default=None
+        Rows of each held-out task in the test fold, counted likewise; None takes all
+        the rest.
+    stratify : bool, default=None
+        Whether rows are counted per class. None: yes if ``y`` holds class labels.
+    random_state : int, RandomState instance or None, default=None
+        Deals the tasks to folds and draws their rows.
+
+    See Also
+    --------
+    TaskKFold : Holds whole tasks out, for scorers that adapt.
+    sklearn_meta.metrics.few_shot_scorer : The reference for scores over tasks.
+
+    Notes
+    -----
+    A scorer of scikit-learn pools the query rows of all held-out tasks. The level of a
+    task then explains much of the variance between rows, which flatters every model
+    that knows it. The mean of scores per task comes from ``few_shot_scorer``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.model_selection import FewShotSplit
+    >>> ids, y = np.repeat([7, 8], 4), np.linspace(0.5, 4, 8)
+    >>> X = np.column_stack([y, ids])
+    >>> cv = FewShotSplit(n_splits=2, n_shots=1, random_state=0)
+    >>> for train, test in cv.split(X, y):
+    ...     print(np.bincount(ids[train])[7:], np.bincount(ids[test], minlength=9)[7:])
+    [4 1] [0 3]
+    [1 4] [3 0]
+    """
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        task_column: Any = -1,
+        n_shots: int = 5,
+        n_queries: int | None = None,
+        stratify: bool | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.task_column = task_column
+        self.n_shots = n_shots
+        self.n_queries = n_queries
+        self.stratify = stratify
+        self.random_state = random_state
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the row numbers of each split.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features + 1)
+            Features and the column of task ids.
+        y : array-like of shape (n_samples,), default=None
+            Targets; they must be given.
+        groups : array-like of shape (n_samples,), default=None
+            Not used.
+
+        Returns
+        -------
+        splits : iterator of (train, test)
+            Row numbers. Support rows of held-out tasks come first in ``train``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, if there are fewer tasks than folds, or if a
+            task has too few rows; the message names the task.
+        """
+        codes, names = self._check_tasks(X, y)
+        y = np.asarray(y)
+        stratify = has_class_labels(y) if self.stratify is None else self.stratify
+        random_state = check_random_state(self.random_state)
+        order = random_state.permutation(len(names))
+        for held_out in np.array_split(order, self.n_splits):
+            support, query = [], []
+            for task in held_out:
+                rows = np.flatnonzero(codes == task)
+                known, scored = support_query_indices(
+                    y[rows],
+                    n_shots=self.n_shots,
+                    n_queries=self.n_queries,
+                    stratify=stratify,
+                    random_state=random_state,
+                    name=names[task],
+                )
+                support.append(rows[known])
+                query.append(rows[scored])
+            # first, so that learning_curve, which cuts the end, keeps them
+            train = [*support, np.flatnonzero(~np.isin(codes, held_out))]
+            yield np.concatenate(train), np.sort(np.concatenate(query))
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X : array-like, default=None
+            Not used.
+        y : array-like, default=None
+            Not used.
+        groups : array-like, default=None
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            As given to the constructor.
+        """
+        return self.n_splits
+
+    def _check_tasks(self, X: Any, y: Any) -> tuple[np.ndarray, list]:
+        """Return the task of each row as a position, and the ids."""
+        if is_task_sequence(X) or y is None:
+            raise ValueError(
+                "FewShotSplit takes rows X, y with the task ids as a column of X. For "
+                "a sequence of tasks use cv=5 and scoring=few_shot_scorer(...)."
+            )
+        ids = separate_ids(X, self.task_column)[1]
+        codes, names = group_rows(ids, _num_samples(X))
+        if not 2 <= self.n_splits <= len(names):
+            raise ValueError(
+                f"Expected n_splits from 2 to the number of tasks, {len(names)}, got "
+                f"{self.n_splits}. Is task_column={self.task_column!r} the column of "
+                "task ids?"
+            )
+        return codes, names
 
 
 def _task_codes(X: Any, tasks: Any, groups: Any, caller: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from scipy.linalg import eigh
 
 from sklearn_meta.targets import LocalClasses
 
-__all__ = ["ClassWhitening", "cross_fit_folds"]
+__all__ = ["ClassWhitening", "CrossFitted", "cross_fit", "cross_fit_folds"]
 
 WITHIN_SHRINKAGE = 0.1
 # few classes say little about how classes spread: pull harder
@@ -17,7 +17,7 @@ MAX_HELD_OUT = 5
 
 
 class ClassWhitening(NamedTuple):
-    """Rows beside their whitened form, where class differences stand out.
+    """Rows in their own units, standardised, and whitened.
 
     The covariance within classes is made the identity, then each direction is scaled by
     the share of its variance that lies between classes, as in a two-covariance model
@@ -30,6 +30,9 @@ class ClassWhitening(NamedTuple):
     components : ndarray of shape (n_features, n_features)
         Maps centred rows to the whitened space; features there have a mean square of
         about 1.
+    units : ndarray of shape (n_features,)
+        Undoes the scaling of each feature, up to a common factor: where all features
+        have one unit, as pixels do, their spread tells what matters.
 
     References
     ----------
@@ -38,10 +41,15 @@ class ClassWhitening(NamedTuple):
 
     center: np.ndarray
     components: np.ndarray
+    units: np.ndarray
 
     @classmethod
     def of(
-        cls, X: np.ndarray, classes: LocalClasses, cells: np.ndarray
+        cls,
+        X: np.ndarray,
+        classes: LocalClasses,
+        cells: np.ndarray,
+        units: np.ndarray | None = None,
     ) -> "ClassWhitening":
         """Learn the embedding from the rows of some cells (classes of tasks).
 
@@ -53,6 +61,8 @@ class ClassWhitening(NamedTuple):
             The cell of each row.
         cells : ndarray of shape (n_cells,), bool
             The cells to learn from.
+        units : ndarray of shape (n_features,), default=None
+            By what each feature was divided; None if all have one unit.
         """
         means = _means(X, classes.row_cell, len(cells))
         task_means = _means(means[cells], classes.cell_task[cells])
@@ -65,12 +75,69 @@ class ClassWhitening(NamedTuple):
         between = _covariance(apart, cells.sum() - n_tasks, BETWEEN_SHRINKAGE)
         spread, axes = eigh(between)
         share = np.sqrt(spread / (1 + spread) / spread.mean())
-        return cls(means[cells].mean(0), whiten @ axes * share)
+        units = np.ones(X.shape[1]) if units is None else units
+        units = units / np.sqrt(np.mean(units**2))
+        return cls(means[cells].mean(0), whiten @ axes * share, units)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return centred rows and their whitened form, (n_rows, 2 * n_features)."""
+        """Return the three forms of the rows side by side, (n_rows, 3 * n_features)."""
         centred = X - self.center
-        return np.hstack([centred, centred @ self.components])
+        return np.hstack([centred * self.units, centred, centred @ self.components])
+
+
+class CrossFitted(NamedTuple):
+    """Rows embedded by statistics of other classes, fold after fold."""
+
+    X: np.ndarray  # (n_embedded, 3 * n_features), the rows of a cell adjacent
+    cell_sizes: np.ndarray  # (n_embedded_cells,)
+    per_task: np.ndarray  # (n_embedded_tasks,), cells of each task
+    is_scored: np.ndarray  # (n_embedded_cells,), True where the cell was held out
+
+
+def cross_fit(
+    X: np.ndarray,
+    classes: LocalClasses,
+    folds: np.ndarray,
+    units: np.ndarray | None = None,
+) -> CrossFitted:
+    """Embed the held-out classes of each fold by the statistics of the others.
+
+    The seen classes of the same tasks come along, so that episodes have enough ways.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        Scaled rows, those of a cell adjacent.
+    classes : LocalClasses
+        Their cells.
+    folds : ndarray of shape (n_folds, n_cells), bool
+        The cells each fold holds out; a fold that holds none out counts them all.
+    units : ndarray of shape (n_features,), default=None
+        By what each feature was divided.
+
+    Returns
+    -------
+    fitted : CrossFitted
+        A task for each task of each fold.
+    """
+    parts = [_embed_fold(X, classes, held_out, units) for held_out in folds]
+    return CrossFitted(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _embed_fold(
+    X: np.ndarray, classes: LocalClasses, held_out: np.ndarray, units: np.ndarray | None
+) -> CrossFitted:
+    """Embed the tasks that have held-out cells."""
+    scored = held_out if held_out.any() else np.ones_like(held_out)
+    tasks = np.unique(classes.cell_task[scored])
+    cells = np.isin(classes.cell_task, tasks)
+    whitening = ClassWhitening.of(X, classes, ~held_out, units)
+    return CrossFitted(
+        whitening.transform(X[cells[classes.row_cell]]),
+        classes.cell_size[cells],
+        classes.per_task[tasks],
+        scored[cells],
+    )
 
 
 def cross_fit_folds(classes: LocalClasses, rng: np.random.RandomState) -> np.ndarray:

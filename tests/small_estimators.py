@@ -6,6 +6,7 @@ and every bad input.
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.linear_model import Ridge
 
 from sklearn_meta import (
     MAMLClassifier,
@@ -37,6 +38,8 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
     (ModelBasedMetaClassifier, {"architecture": "attentive", "label_mode": "shared"}),
     (ModelBasedMetaRegressor, {"architecture": "attentive"}),
+    (ModelBasedMetaRegressor, {"pooled_estimator": Ridge()}),
+    (MAMLRegressor, {"pooled_estimator": Ridge()}),
     (ModelBasedMetaRegressor, {"architecture": "transformer"}),
 ]
 
@@ -46,11 +49,11 @@ def small(estimator_class, **params):
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():
         budget |= {"hidden_size": 8, "n_layers": 1, "n_heads": 2, "architecture": "cnp"}
-    else:
-        budget |= {"hidden_layer_sizes": (8,)}
+    elif estimator_class is not ProtoNetClassifier or "embedding" in params:
+        budget |= {"hidden_layer_sizes": (8,)}  # it would ask for a network
     if "inner_steps" in estimator_class().get_params():
         budget |= {"inner_steps": 2}
-    return estimator_class(**budget | params)
+    return estimator_class().set_params(**budget | params)
 
 
 def all_small():
@@ -65,7 +68,8 @@ def name_of(estimator):
     options = ("variant", "embedding", "distance", "architecture", "label_mode")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
-    return "-".join([type(estimator).__name__, *chosen])
+    pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
+    return "-".join([type(estimator).__name__, *chosen, *pooled])
 
 
 def regression_tasks(n_tasks=6, n_features=2, seed=0):

@@ -23,11 +23,13 @@ LAYERS = {
     "training": 3,
     "base": 4,
     "estimators": 5,
+    "adapted": 6,
+    "task_column": 6,
     "model_selection": 6,
     "pipeline": 6,
     "inspection": 6,
-    "persistence": 6,
-    "__init__": 7,  # the facade
+    "persistence": 7,
+    "__init__": 8,  # the facade
 }
 
 # Numpy stays above `episodes` and torch below it: tasks are free of torch, and

@@ -1,13 +1,15 @@
 """Splitters that keep the rows of a task together."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, cross_validate
+from small_estimators import class_tasks, regression_tasks
 from toy_estimators import ShiftRegressor
 
 from sklearn_meta.metrics import few_shot_scorer
-from sklearn_meta.model_selection import TaskKFold, TaskShuffleSplit
+from sklearn_meta.model_selection import FewShotSplit, TaskKFold, TaskShuffleSplit
 from sklearn_meta.tasks import TaskCollection
 
 
@@ -133,3 +135,63 @@ def test_cross_validate_when_routing_is_on_then_one_name_is_enough(
     )
     assert result["test_score"].shape == (3,)
     assert [model.n_tasks_ for model in result["estimator"]] == [4, 4, 4]
+
+
+@pytest.fixture
+def flat():
+    """Rows of six tasks with a number as id in the last column."""
+    X, y, ids = regression_tasks().to_flat()
+    return np.column_stack([X, [int(name[1:]) for name in ids]]), y
+
+
+@pytest.fixture
+def frame():
+    """Rows of six tasks with a text as id, in the first column."""
+    X, y, ids = class_tasks().to_flat()
+    return pd.DataFrame({"task": ids, "a": X[:, 0], "b": X[:, 1]}), y
+
+
+def test_few_shot_split_when_split_then_each_task_is_held_out_once(flat):
+    # Its support is in the training fold, all other rows in the test fold.
+    X, y = flat
+    tested = []
+    for train, test in FewShotSplit(3, n_shots=2, random_state=0).split(X, y):
+        assert not set(train) & set(test) and len(train) + len(test) == len(X)
+        held_out = np.unique(X[test, -1])
+        assert np.isin(X[train[: 2 * len(held_out)], -1], held_out).all()
+        counts = [np.sum(X[train, -1] == task) for task in held_out]
+        assert counts == [2] * len(held_out)
+        tested.extend(held_out)
+    assert sorted(tested) == [0, 1, 2, 3, 4, 5]
+
+
+def test_few_shot_split_when_labels_then_counts_rows_per_class(frame):
+    # Few-shot classification counts the rows of each class.
+    X, y = frame
+    cv = FewShotSplit(2, task_column="task", n_shots=1, n_queries=2, random_state=0)
+    for train, test in cv.split(X, y):
+        assert len(test) == 3 * 3 * 2  # tasks, classes, queries
+        assert sorted(y[train[:3]]) == ["a", "b", "c"]
+    rows = FewShotSplit(2, task_column=0, n_shots=1, stratify=False, random_state=0)
+    assert all(len(train) == len(X) - len(test) for train, test in rows.split(X, y))
+    assert cv.get_n_splits() == 2
+
+
+def test_few_shot_split_when_seed_is_fixed_then_splits_are_the_same(flat):
+    # Candidates are compared on the same rows.
+    first, again, other = (
+        [test.tolist() for _, test in FewShotSplit(2, random_state=seed).split(*flat)]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_few_shot_split_when_it_cannot_split_then_says_why(flat):
+    # The message names the task, the column or the other route.
+    X, y = flat
+    with pytest.raises(ValueError, match=r"Task \d.0 has .* rows; 51 are needed"):
+        list(FewShotSplit(2, n_shots=50).split(X, y))
+    with pytest.raises(ValueError, match="number of tasks, 6, got 7"):
+        list(FewShotSplit(7).split(X, y))
+    with pytest.raises(ValueError, match=r"scoring=few_shot_scorer"):
+        list(FewShotSplit(2).split(regression_tasks()))

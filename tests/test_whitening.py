@@ -5,7 +5,7 @@ import pytest
 
 from sklearn_meta import whitening
 from sklearn_meta.targets import LocalClasses
-from sklearn_meta.whitening import ClassWhitening, cross_fit_folds
+from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_whitening_without_shrinkage_makes_covariances_diagonal(table, monkeypat
     monkeypatch.setattr(whitening, "WITHIN_SHRINKAGE", 0.0)
     monkeypatch.setattr(whitening, "BETWEEN_SHRINKAGE", 0.0)
     X, classes = table
-    found = ClassWhitening.of(X, classes, np.ones(6, bool)).transform(X)[:, 3:]
+    found = ClassWhitening.of(X, classes, np.ones(6, bool)).transform(X)[:, 6:]
     covariance = _within(found, classes.row_cell)
     scale = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(
@@ -85,3 +85,20 @@ def test_cross_fit_folds_of_many_tasks_hold_out_whole_tasks_once():
     np.testing.assert_array_equal(folds.sum(0), 1)
     per_task = folds.reshape(4, 9, 3)
     assert (per_task.all(2) | ~per_task.any(2)).all()
+
+
+def test_cross_fit_embeds_a_class_by_statistics_that_never_saw_it(table):
+    # what the head learns from must look as new classes will
+    X, classes = table
+    held_out = np.array([[False, False, True, True, False, False]])
+    fitted = cross_fit(X, classes, held_out)
+    expected = ClassWhitening.of(X, classes, ~held_out[0]).transform(X)
+    np.testing.assert_array_equal(fitted.X, expected)
+    np.testing.assert_array_equal(fitted.is_scored, held_out[0])
+    assert fitted.per_task.tolist() == [6]
+
+
+def test_cross_fit_without_held_out_classes_scores_all_of_them(table):
+    # two or three classes: nothing can be held out, and episodes must still count
+    X, classes = table
+    assert cross_fit(X, classes, np.zeros((1, 6), bool)).is_scored.all()

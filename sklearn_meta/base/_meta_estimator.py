@@ -22,6 +22,7 @@ from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import (
     TaskRows,
     as_task_collection,
+    check_magnitude,
     check_tasks,
     group_rows,
     is_task_sequence,
@@ -188,7 +189,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
         """Learn the scales of the rows and build an untrained learner."""
         self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
         self._learn_targets(rows, classes)
-        self.learner_ = self._build_learner(rows.X.shape[1], self._n_outputs())
+        # kept, since adapting may change the number of classes: `load_model` needs it
+        self.learner_shape_ = (rows.X.shape[1], self._n_outputs())
+        self.learner_ = self._build_learner(*self.learner_shape_)
 
     def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
         """Return the meta-training rows with the columns that the estimator adds."""
@@ -349,11 +352,15 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseEstimator
                 f"This {type(self).__name__} was fitted on tasks and does not know the "
                 "new one yet. Call adapt(X_support, y_support) with its labelled rows "
                 "first. To score on many tasks, use "
-                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). If "
-                "you did pass tasks=ids to a scikit-learn tool, turn on metadata "
-                "routing: sklearn.set_config(enable_metadata_routing=True)."
+                "sklearn_meta.metrics.few_shot_scorer, or score(X, y, tasks=ids). In a "
+                "tool of scikit-learn that calls predict by itself, use "
+                "AdaptedClassifier or AdaptedRegressor on the rows of one task, and "
+                "sklearn_meta.task_column on those of all tasks. If you did pass "
+                "tasks=ids to a tool, turn on metadata routing: "
+                "sklearn.set_config(enable_metadata_routing=True)."
             )
         X = validate_data(self, X, reset=False, dtype=np.float64)
+        check_magnitude("X", X, tasks)
         return self._prepare(X), self._task_codes(tasks, len(X))
 
     def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -24,7 +24,7 @@ _MAX_ROWS = 300
 class CollectionInfo(NamedTuple):
     """What `list_task_collections` says about one collection.
 
-    Attributes
+    Parameters
     ----------
     name : str
         Argument of `load_task_collection`.
@@ -37,6 +37,12 @@ class CollectionInfo(NamedTuple):
         Number of tasks; for "new classes" the number of classes.
     tasks : str
         What a task is, and what is predicted.
+
+    Examples
+    --------
+    >>> from sklearn_meta.datasets import list_task_collections
+    >>> [info.name for info in list_task_collections() if info.kind == "new classes"]
+    ['letter', 'texture', 'digits']
     """
 
     name: str

@@ -152,7 +152,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises
@@ -381,7 +381,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises

@@ -12,13 +12,17 @@ from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.episodes import ClassEpisodeSampler
-from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.classifier import (
+    MetaClassifierMixin,
+    thin_out,
+    usable_classes,
+)
 from sklearn_meta.estimators.networks import build_network
-from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
 from sklearn_meta.learners import LogisticPrototypeLearner, PrototypeLearner
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.whitening import ClassWhitening, cross_fit_folds
+from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
 
 __all__ = ["ProtoNetClassifier"]
 
@@ -26,6 +30,8 @@ __all__ = ["ProtoNetClassifier"]
 MAX_CLASSES_TO_WHITEN = 64
 # below, none can be held out with two left on both sides
 MIN_CLASSES_TO_CROSS_FIT = 4
+# rows of a support whose kernel matrix is factored
+MAX_HEAD_ROWS = 2000
 
 
 class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
@@ -37,18 +43,19 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(64, 64)
+    hidden_layer_sizes : tuple of int, default=None
         Widths of the hidden layers of the embedding; the last is that of its output.
+        None is (64, 64).
     activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
         Their activation.
     embedding : {"auto", "network", "whitened"}, default="auto"
         "network": a network, with the nearest prototype as in [1]_. "whitened": the
-        rows and their whitening by the covariances within and between the
+        rows beside their whitening by the covariances within and between the
         meta-training classes, in closed form, with a logistic head that starts at the
-        prototypes; only eight numbers are learned, so that few classes are enough.
+        prototypes; only eleven numbers are learned, so that few classes are enough.
         "auto": "whitened" for labels local to the task with at most 64 classes (of all
-        tasks), if neither ``module`` nor another ``distance`` is asked for.
-        ``embedding_`` tells.
+        tasks), if no network is asked for by ``hidden_layer_sizes``, ``module`` or
+        another ``distance``. ``embedding_`` tells.
     distance : {"euclidean", "cosine", "mahalanobis"}, default="euclidean"
         Squared Euclidean distance, cosine similarity, or the squared Mahalanobis
         distance under a regularised covariance per class [2]_.
@@ -140,7 +147,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises
@@ -161,9 +168,11 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
     that a class missing from the support keeps a probability.
 
     The logistic head of the whitened embedding solves the softmax regression of the
-    support with the bound of [3]_ from the class means on. Its eight numbers are
+    support with the bound of [3]_ from the class means on. Its eleven numbers are
     learned on classes held out of the covariances, in four folds, since classes that
-    the covariances have seen look better separated than new ones will.
+    the covariances have seen look better separated than new ones will. The head's cost
+    is cubic in the support rows: of a larger support it uses 2000 rows, evenly over the
+    classes, and ``adapt`` says so.
 
     References
     ----------
@@ -187,6 +196,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
+        "hidden_layer_sizes": [tuple, list, None],
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
@@ -195,7 +205,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(64, 64),
+        hidden_layer_sizes=None,
         *,
         activation="relu",
         embedding="auto",
@@ -257,7 +267,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.embedding_ = self._choose_embedding(len(cells.cell_task))
         if self.embedding_ == "whitened":
             X, everything = super()._scale(rows.X), np.ones(len(cells.cell_task), bool)
-            self.whitening_ = ClassWhitening.of(X, cells, everything)
+            self.whitening_ = ClassWhitening.of(X, cells, everything, self._units())
 
     def _choose_embedding(self, n_classes: int) -> str:
         """Return the embedding to use; "auto" whitens where classes are few."""
@@ -273,7 +283,8 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         if self.embedding != "auto":
             return self.embedding
         few = n_classes <= MAX_CLASSES_TO_WHITEN
-        return "whitened" if can_whiten and few else "network"
+        whitens = can_whiten and few and self.hidden_layer_sizes is None
+        return "whitened" if whitens else "network"
 
     def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
         """Build the head of the whitened rows, or a network with prototypes."""
@@ -292,13 +303,13 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         return self.whitening_.transform(X) if self.embedding_ == "whitened" else X
 
     def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
-        """Hold nothing out for eight numbers that are cross-fitted."""
+        """Hold nothing out for eleven numbers that are cross-fitted."""
         if self.embedding_ == "network":
             return super()._hold_out(rows, random_state)
         if self.early_stopping is True:
             raise ValueError(
                 "early_stopping=True has nothing to stop for embedding='whitened', "
-                "which learns eight numbers on held-out classes. Use 'auto' or False."
+                "which learns eleven numbers on held-out classes. Use 'auto' or False."
             )
         return HeldOut(rows, None)
 
@@ -310,27 +321,39 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             return super()._class_sampler(rows, device)
         rows, classes = usable_classes(rows)
         folds = self._folds(classes)
-        X, parts = super()._scale(rows.X), []
-        for held_out in folds:
-            whitening = ClassWhitening.of(X, classes, ~held_out)
-            tasks = np.unique(classes.cell_task[held_out | ~folds.any()])
-            cells = np.isin(classes.cell_task, tasks)
-            embedded = whitening.transform(X[cells[classes.row_cell]])
-            per_task = classes.per_task[tasks]
-            is_scored = held_out[cells] | ~folds.any()
-            parts.append((embedded, classes.cell_size[cells], per_task, is_scored))
-        embedded, sizes, per_task, is_scored = map(
-            np.concatenate, zip(*parts, strict=True)
-        )
+        fitted = cross_fit(super()._scale(rows.X), classes, folds, self._units())
         return ClassEpisodeSampler(
-            self._tensor(embedded, device),
-            sizes,
-            per_task,
+            self._tensor(fitted.X, device),
+            fitted.cell_sizes,
+            fitted.per_task,
             self.n_ways,
             self._shot_range(),
             self.n_queries,
-            is_scored,
+            fitted.is_scored,
         )
+
+    def _adapt_to_new(self, rows: TaskRows) -> None:
+        """Say so where the head will not use all rows."""
+        large = np.flatnonzero(rows.sizes > MAX_HEAD_ROWS)
+        if self.embedding_ == "whitened" and len(large):
+            warnings.warn(
+                f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} "
+                f"rows; the logistic head uses {MAX_HEAD_ROWS} of them, evenly over "
+                "the classes. Use embedding='network' for large supports.",
+                LargeSupportWarning,
+                stacklevel=3,
+            )
+        super()._adapt_to_new(rows)
+
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Adapt to at most as many rows as the head can bear."""
+        if self.embedding_ == "whitened" and rows.sizes.max() > MAX_HEAD_ROWS:
+            rows = thin_out(rows, MAX_HEAD_ROWS)
+        super()._adapt_to(rows)
+
+    def _units(self) -> np.ndarray | None:
+        """Return by what the features were divided."""
+        return None if self.scaler_ is None else self.scaler_.scale_
 
     def _folds(self, classes: LocalClasses) -> np.ndarray:
         """Return the classes each fold holds out, (n_folds, n_cells); maybe none."""

@@ -12,8 +12,12 @@ from sklearn_meta.functional import build_mlp
 
 __all__ = ["build_network"]
 
+DEFAULT_SIZES = (64, 64)
 
-def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.Module:
+
+def build_network(
+    estimator: Any, n_features: int, n_outputs: int | None, *, any_width: bool = False
+) -> nn.Module:
     """Return the user's module, or a multi-layer perceptron.
 
     Parameters
@@ -25,6 +29,8 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
         Columns of the rows.
     n_outputs : int or None
         Outputs that the network must have; None for an embedding of any width.
+    any_width : bool, default=False
+        Whether ``n_outputs`` is an offer that the user's module need not take.
 
     Returns
     -------
@@ -39,13 +45,15 @@ def build_network(estimator: Any, n_features: int, n_outputs: int | None) -> nn.
         If it does not map rows as it must.
     """
     if estimator.module is None:
-        _check_widths(estimator.hidden_layer_sizes)
-        *hidden, width = estimator.hidden_layer_sizes or (n_features,)
+        sizes = estimator.hidden_layer_sizes
+        sizes = DEFAULT_SIZES if sizes is None else sizes
+        _check_widths(sizes)
+        *hidden, width = sizes or (n_features,)
         if n_outputs is not None:
-            hidden, width = estimator.hidden_layer_sizes, n_outputs
+            hidden, width = sizes, n_outputs
         return build_mlp(n_features, hidden, width, estimator.activation)
     network = _call_module(estimator, n_features, n_outputs)
-    _check_mapping(network, n_features, n_outputs)
+    _check_mapping(network, n_features, None if any_width else n_outputs)
     return network
 
 
@@ -81,7 +89,10 @@ def _call_module(estimator: Any, n_features: int, n_outputs: int | None) -> nn.M
 
 def _takes(module: Any, name: str) -> bool:
     """Return whether a callable has a parameter of that name, or any."""
-    parameters = inspect.signature(module).parameters.values()
+    try:
+        parameters = inspect.signature(module).parameters.values()
+    except ValueError:  # some builtins do not tell
+        return False
     return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 

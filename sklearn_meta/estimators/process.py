@@ -22,7 +22,7 @@ class _ProcessEstimator(BaseMetaEstimator):
     ) -> ProcessLearner:
         encoder = None
         if self.module is not None:
-            encoder = build_network(self, n_features, self.hidden_size)
+            encoder = build_network(self, n_features, self.hidden_size, any_width=True)
         return ProcessLearner(
             n_features,
             n_outputs,
@@ -135,7 +135,7 @@ class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises
@@ -348,7 +348,7 @@ class ModelBasedMetaClassifier(MetaClassifierMixin, _ProcessEstimator):
         Where the learner lives.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises

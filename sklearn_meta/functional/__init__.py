@@ -10,6 +10,7 @@ from sklearn_meta.functional.derivatives import (
     cross_entropy_loss,
     squared_error_loss,
 )
+from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -82,6 +83,7 @@ __all__ = [
     "squared_error_with_noise",
     "squared_euclidean",
     "squared_exponential",
+    "stable_cholesky",
     "stack_parameters",
     "stackable_layers",
     "stacked_forward",

@@ -38,7 +38,7 @@ def stack_parameters(params: Mapping[str, Tensor], n_tasks: int) -> Parameters:
 
     Returns
     -------
-    dict of str to Tensor of shape (n_tasks, *shape)
+    dict of str to Tensor of shape (n_tasks, ...)
         Views through which gradients reach `params`. Never write into them.
 
     Examples
@@ -72,7 +72,7 @@ def inner_loop(
     ----------
     forward : callable
         ``forward(params, X)`` gives predictions, tasks first. It must not mix tasks.
-    params : mapping of str to Tensor of shape (n_tasks, *shape)
+    params : mapping of str to Tensor of shape (n_tasks, ...)
         Where to start, as of :func:`stack_parameters`.
     X : Tensor of shape (n_tasks, n_support, n_features)
         Support rows.
@@ -99,7 +99,7 @@ def inner_loop(
 
     Returns
     -------
-    params : dict of str to Tensor of shape (n_tasks, *shape)
+    params : dict of str to Tensor of shape (n_tasks, ...)
         Adapted parameters; those not adapted are passed on.
     diverged : Tensor of shape (n_tasks,), bool
         True for a task whose support loss, or a parameter, ended non-finite, or whose

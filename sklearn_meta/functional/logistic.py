@@ -3,13 +3,16 @@
 import torch
 from torch import Tensor
 
+from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.likelihoods import mask_absent
 
 __all__ = ["softmax_coefficients", "squared_exponential"]
 
 
 def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
-    """Kernel exp(-|a - b|^2 / (2 length_scale^2 d)) between rows.
+    """Squared exponential kernel between rows.
+
+    It is ``exp(-|a - b|^2 / (2 length_scale^2 d))`` for rows of ``d`` features.
 
     Parameters
     ----------
@@ -87,7 +90,7 @@ def softmax_coefficients(
     kernel = torch.where(real & real.mT, kernel, 0.0)
     eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     # at least 1 on the diagonal: inverting it is safe, and cheaper than eight solves
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(eye + 0.5 * kernel))
+    inverse = torch.cholesky_inverse(stable_cholesky(eye + 0.5 * kernel))
     coefficients = torch.zeros_like(Y)
     for _ in range(n_iter):
         logits = mask_absent(kernel @ coefficients, present)

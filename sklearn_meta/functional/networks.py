@@ -252,7 +252,7 @@ def vmap_forward(module: nn.Module, params: Mapping[str, Tensor], X: Tensor) -> 
     ----------
     module : nn.Module
         Maps rows (n, n_features) to (n, n_outputs).
-    params : mapping of str to Tensor of shape (n_tasks, *shape)
+    params : mapping of str to Tensor of shape (n_tasks, ...)
         By the module's own parameter names; those not there are shared.
     X : Tensor of shape (n_tasks, n_rows, n_features)
         Rows of every task.

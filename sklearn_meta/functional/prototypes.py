@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sklearn_meta.functional.factors import stable_cholesky
+
 
 def class_counts(Y: Tensor) -> Tensor:
     """Number of support rows of each class.
@@ -184,7 +186,7 @@ def covariance_factors(
     trust = (counts / (counts + 1))[..., None, None]
     identity = torch.eye(features.shape[-1]).to(features)
     mixed = trust * of_class + (1 - trust) * of_task + epsilon * identity
-    return torch.linalg.cholesky(mixed)
+    return stable_cholesky(mixed)
 
 
 def mahalanobis(queries: Tensor, prototypes: Tensor, factors: Tensor) -> Tensor:

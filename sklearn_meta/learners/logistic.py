@@ -20,14 +20,14 @@ _REACH = 20.0
 class LogisticPrototypeLearner(nn.Module):
     """Softmax regression on the support, started at its class means.
 
-    The rows come in two blocks of equal width, raw and whitened; both are centred on
-    the support. A task's classifier is softmax regression with the kernel
-
-    ``K^shots (bias + raw x.x' + white u.u' + rbf exp(-|u - u'|^2 / (2 width^2)))``
-
-    where K is the number of shots, and inner products and distances are divided by the
-    width of a block. Eight numbers are learned: how much each term counts, how regular
-    the solution is at K shots, and the temperature of the logits.
+    The rows come in three blocks of equal width: in their own units, standardised, and
+    whitened; all are centred on the support. A task's classifier is softmax regression
+    with the kernel ``K^shots (bias + sum of terms)``, where K is the number of shots.
+    There is a linear term ``x.x'`` for each block, and a squared exponential of the
+    distance for the first and the last. Inner products and squared distances are
+    divided by the width of a block. Eleven numbers are learned: the weight of each
+    term, two length scales, and two that say how regular the solution is and how sure
+    the logits are, with a slope in log K.
 
     Notes
     -----
@@ -46,10 +46,13 @@ class LogisticPrototypeLearner(nn.Module):
 
     STARTS: ClassVar[dict[str, float]] = {
         "bias": 0.0,
-        "raw": 0.6,
+        "plain": 0.6,
+        "scaled": 0.6,
         "white": 0.4,
-        "rbf": 1.7,
-        "width": -0.75,
+        "rbf_plain": 1.2,
+        "rbf_white": 1.2,
+        "width_plain": -0.5,
+        "width_white": -0.75,
         "shots": 0.5,
         "temperature": 0.75,
         "temperature_shots": -0.1,
@@ -68,8 +71,8 @@ class LogisticPrototypeLearner(nn.Module):
 
         Parameters
         ----------
-        X_support : Tensor of shape (n_tasks, n_support, 2 * block_size)
-            Support rows, the raw block first.
+        X_support : Tensor of shape (n_tasks, n_support, 3 * block_size)
+            Support rows, block by block.
         Y_support : Tensor of shape (n_tasks, n_support, n_classes)
             One-hot classes.
         support_mask : Tensor of shape (n_tasks, n_support), bool
@@ -104,7 +107,7 @@ class LogisticPrototypeLearner(nn.Module):
         ----------
         state : dict of str to Tensor
             As of `adapt`.
-        X_query : Tensor of shape (n_tasks, n_query, 2 * block_size)
+        X_query : Tensor of shape (n_tasks, n_query, 3 * block_size)
             Query rows; each is scored on its own.
 
         Returns
@@ -132,17 +135,16 @@ class LogisticPrototypeLearner(nn.Module):
 
     def _kernel(self, a: Tensor, b: Tensor, log_shots: Tensor) -> Tensor:
         """Kernel of centred rows, (n_tasks, n_a, n_b)."""
-        size = a.shape[-1] // 2
-        raw = a[..., :size] @ b[..., :size].mT / size
-        u_a, u_b = a[..., size:], b[..., size:]
-        white = u_a @ u_b.mT / size
-        rbf = squared_exponential(u_a, u_b, self._weight("width"))
-        kernel = (
-            self._weight("bias")
-            + self._weight("raw") * raw
-            + self._weight("white") * white
-            + self._weight("rbf") * rbf
-        )
+        size = a.shape[-1] // 3
+        kernel = self._weight("bias") * torch.ones((), dtype=a.dtype, device=a.device)
+        for i, name in enumerate(("plain", "scaled", "white")):
+            block_a = a[..., i * size : (i + 1) * size]
+            block_b = b[..., i * size : (i + 1) * size]
+            kernel = kernel + self._weight(name) * (block_a @ block_b.mT) / size
+            if name != "scaled":
+                width = self._weight(f"width_{name}")
+                rbf = squared_exponential(block_a, block_b, width)
+                kernel = kernel + self._weight(f"rbf_{name}") * rbf
         return kernel * (self._log("shots") * log_shots).exp()[:, None, None]
 
     def _log(self, name: str) -> Tensor:

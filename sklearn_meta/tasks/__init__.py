@@ -1,6 +1,6 @@
 """Tasks, collections of tasks, and the one place where their input is checked."""
 
-from sklearn_meta.tasks._checks import TaskRows, check_tasks
+from sklearn_meta.tasks._checks import TaskRows, check_magnitude, check_tasks
 from sklearn_meta.tasks._collection import (
     NO_TASKS_MESSAGE,
     Task,
@@ -8,8 +8,13 @@ from sklearn_meta.tasks._collection import (
     as_task_collection,
     is_task_sequence,
 )
+from sklearn_meta.tasks._column import separate_ids
 from sklearn_meta.tasks._ids import group_rows
-from sklearn_meta.tasks._split import few_shot_split, support_query_indices
+from sklearn_meta.tasks._split import (
+    few_shot_split,
+    has_class_labels,
+    support_query_indices,
+)
 
 __all__ = [
     "NO_TASKS_MESSAGE",
@@ -17,9 +22,12 @@ __all__ = [
     "TaskCollection",
     "TaskRows",
     "as_task_collection",
+    "check_magnitude",
     "check_tasks",
     "few_shot_split",
     "group_rows",
+    "has_class_labels",
     "is_task_sequence",
+    "separate_ids",
     "support_query_indices",
 ]

@@ -9,6 +9,9 @@ from sklearn.utils.validation import validate_data
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
 from sklearn_meta.tasks._ids import as_id_array, group_rows
 
+# sums of squares of so many rows as fit into memory stay finite below
+LARGEST = 1e120
+
 
 class TaskRows(NamedTuple):
     """Checked rows of all tasks, the rows of a task next to each other.
@@ -103,6 +106,9 @@ def check_tasks(
     elif y is None and isinstance(X, Sequence) and not len(X):
         raise ValueError("The collection is empty: at least one task is needed.")
     X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
+    check_magnitude("X", X_checked, tasks)
+    if y_numeric:
+        check_magnitude("y", y_checked, tasks)
     if tasks is None:
         sizes, names = np.array([len(X_checked)]), None
     else:
@@ -111,6 +117,25 @@ def check_tasks(
         X_checked, y_checked = X_checked[order], y_checked[order]
     _check_enough_rows(sizes, names, min_rows)
     return TaskRows(X_checked, y_checked, sizes, names)
+
+
+def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
+    """Raise if a number is so large that its square would overflow.
+
+    The message names the task of the first such row where there are ``tasks``.
+    """
+    rows = values.reshape(len(values), -1)
+    too_large = np.flatnonzero((np.abs(rows) > LARGEST).any(1))
+    if len(too_large):
+        first = too_large[0]
+        where = (
+            "" if tasks is None else f" of task {as_id_array(tasks).tolist()[first]!r}"
+        )
+        raise ValueError(
+            f"Expected numbers up to {LARGEST:g} in {name}, got "
+            f"{np.abs(rows[first]).max():g} in row {first}{where}. Scale the data, or "
+            "take the logarithm."
+        )
 
 
 def _check_rows(

@@ -107,7 +107,7 @@ def support_query_indices(
     support, query = [], []
     for cell in range(cells.max(initial=-1) + 1):
         own = rows[cells[rows] == cell]
-        what = f"rows of class {y[own[0]]!r}" if stratify else "rows"
+        what = f"rows of class {y[own[:1]].tolist()[0]!r}" if stratify else "rows"
         _check_split_size(len(own), n_shots, n_queries, what, stratify, name)
         support.append(own[:n_shots])
         query.append(own[n_shots : None if n_queries is None else n_shots + n_queries])

@@ -1,0 +1,369 @@
+"""Ordinary estimators for one new task, on top of what was learned across tasks."""
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    RegressorMixin,
+    _fit_context,
+    clone,
+    is_classifier,
+    is_regressor,
+)
+from sklearn.utils import get_tags
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_meta.adaptation import adapt, innermost, keeps_fit_when_cloned
+from sklearn_meta.tasks import is_task_sequence
+
+__all__ = ["AdaptedClassifier", "AdaptedRegressor"]
+
+
+def _adapted_has(method: str) -> Any:
+    """Return a check for `available_if`: whether the meta estimator has a method."""
+    return lambda self: hasattr(
+        getattr(self, "estimator_", self.meta_estimator), method
+    )
+
+
+class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
+    """An estimator whose `fit` adapts a copy of another one."""
+
+    _doc_link_module = "sklearn_meta"
+
+    _parameter_constraints: dict = {"meta_estimator": [HasMethods(["fit", "predict"])]}
+
+    def __init__(self, meta_estimator: Any) -> None:
+        self.meta_estimator = meta_estimator
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> Self:
+        """Adapt a copy of the meta estimator to the rows of one task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The labelled rows of the task.
+        y : array-like of shape (n_samples,)
+            Their targets.
+
+        Returns
+        -------
+        self : object
+            Adapted; the meta estimator is as it was.
+
+        Raises
+        ------
+        NotFittedError
+            If the meta estimator has not learned across tasks yet.
+        TypeError
+            If the meta estimator is of the other kind.
+        ValueError
+            If X is a sequence of tasks, or the rows are not what the meta estimator
+            can adapt to.
+        """
+        self._check_kind()
+        if is_task_sequence(X):
+            raise ValueError(
+                f"{type(self).__name__}.fit takes the rows X, y of one task, got a "
+                "sequence of tasks. Give tasks to `fit` of the meta estimator before "
+                "it is wrapped; to score on many tasks, give the meta estimator and "
+                "few_shot_scorer to the tool."
+            )
+        self._check_labels(y)
+        self.estimator_ = adapt(self.meta_estimator, X, y)
+        for name in ("n_features_in_", "feature_names_in_", "classes_"):
+            vars(self).pop(name, None)
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+        return self
+
+    def adapt(self, X_support: Any, y_support: Any) -> Self:
+        """Adapt to the rows of one task, in place: another name for ``fit``.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_support, n_features)
+            The labelled rows of the task.
+        y_support : array-like of shape (n_support,)
+            Their targets.
+
+        Returns
+        -------
+        self : object
+            Adapted.
+        """
+        return self.fit(X_support, y_support)
+
+    def _check_labels(self, y: Any) -> None:
+        """Nothing to check of a numeric target beyond what the estimator checks."""
+
+    def _adapted(self) -> Any:
+        """Return the adapted estimator."""
+        check_is_fitted(self)
+        return self.estimator_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether there is an adapted estimator."""
+        return hasattr(self, "estimator_")
+
+    def __sklearn_clone__(self) -> Self:
+        """Share what was learned across tasks, and no parameter."""
+        return type(self)(_with_own_params(self.meta_estimator))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.meta_estimator)
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+
+class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
+    """An ordinary classifier for one new task: ``fit`` means adapt.
+
+    Tools that cross-validate or combine models clone an estimator and fit it on rows.
+    A clone of a meta-learning estimator has forgotten what it learned across tasks. A
+    clone of this one has not, so that ``cross_val_score``, ``GridSearchCV``,
+    ``StackingClassifier``, ``CalibratedClassifierCV``,
+    ``TunedThresholdClassifierCV``, ``permutation_importance`` and others work on the
+    rows of one task.
+
+    Parameters
+    ----------
+    meta_estimator : estimator
+        A classifier that was fitted on tasks, or a ``Pipeline`` or search with one;
+        see :func:`sklearn_meta.adapt`. It is never changed. An ordinary classifier is
+        cloned and fitted.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        A copy of the meta estimator, adapted to the rows of ``fit``.
+    classes_ : ndarray of shape (n_classes,)
+        The labels. Where labels are shared by all tasks, those of all tasks: a class
+        without rows in ``fit`` keeps a probability.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if they are all strings.
+
+    See Also
+    --------
+    sklearn_meta.adapt : Adapts without a wrapper, where no tool is to clone.
+    sklearn.frozen.FrozenEstimator : Its clones keep what was learned too, and its
+        ``fit`` does nothing.
+
+    Notes
+    -----
+    Clones share the learned weights and have parameters of their own. In a search over
+    ``meta_estimator__x``, only parameters that act when a task is adapted to make a
+    difference, such as ``adapt_steps`` of :class:`~sklearn_meta.MAMLClassifier`.
+
+    Transformers belong into the meta estimator, fitted on the old tasks. A scaler
+    before the wrapper is fitted on the few rows of one task, and the meta estimator
+    then gets other features than it learned from.
+
+    ``StackingClassifier`` and ``VotingClassifier`` number the labels 0, 1, ... before
+    they fit. That fits estimators with ``label_mode_="task"``, or with shared labels
+    that are numbered so.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn_meta import AdaptedClassifier, ProtoNetClassifier
+    >>> from sklearn_meta.datasets import make_blob_tasks
+    >>> tasks = make_blob_tasks(n_tasks=12, random_state=0)
+    >>> meta = ProtoNetClassifier(max_iter=20, random_state=0).fit(tasks[:11])
+    >>> X, y = tasks[11]
+    >>> cross_val_score(AdaptedClassifier(meta), X, y, cv=3).shape
+    (3,)
+    """
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the task.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels.
+
+        Raises
+        ------
+        NotFittedError
+            If ``fit`` was not called.
+        """
+        return self._adapted().predict(X)
+
+    @available_if(_adapted_has("predict_proba"))
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the task.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; rows sum to 1.
+
+        Raises
+        ------
+        NotFittedError
+            If ``fit`` was not called.
+        """
+        return self._adapted().predict_proba(X)
+
+    def _check_kind(self) -> None:
+        """Raise if the meta estimator is no classifier."""
+        if not is_classifier(self.meta_estimator):
+            raise TypeError(_KIND_MESSAGE.format("classifier", self, "Regressor"))
+
+    def _check_labels(self, y: Any) -> None:
+        """Raise if shared labels come under other names, as composites make them."""
+        last = innermost(self.meta_estimator)
+        if getattr(last, "label_mode_", None) != "shared" or y is None:
+            return
+        known, labels = set(last.classes_.tolist()), np.asarray(y).ravel().tolist()
+        if unknown := [label for label in labels if label not in known]:
+            raise ValueError(
+                f"The label {unknown[0]!r} was not seen across tasks: expected one of "
+                f"{last.classes_.tolist()}. StackingClassifier and VotingClassifier "
+                "number the labels 0, 1, ...: to use them, number the labels of the "
+                "tasks so before `fit` of the meta estimator, or fit it with "
+                "label_mode='task'."
+            )
+
+
+class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
+    """An ordinary regressor for one new task: ``fit`` means adapt.
+
+    Tools that cross-validate or combine models clone an estimator and fit it on rows.
+    A clone of a meta-learning estimator has forgotten what it learned across tasks. A
+    clone of this one has not, so that ``cross_val_score``, ``cross_val_predict``,
+    ``GridSearchCV``, ``StackingRegressor``, ``permutation_importance``,
+    ``partial_dependence`` and others work on the rows of one task.
+
+    Parameters
+    ----------
+    meta_estimator : estimator
+        A regressor that was fitted on tasks, or a ``Pipeline``,
+        ``TransformedTargetRegressor`` or search with one; see
+        :func:`sklearn_meta.adapt`. It is never changed. An ordinary regressor is cloned
+        and fitted.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        A copy of the meta estimator, adapted to the rows of ``fit``.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Their names, if they are all strings.
+
+    See Also
+    --------
+    sklearn_meta.adapt : Adapts without a wrapper, where no tool is to clone.
+    AdaptedClassifier : The same for classes; its Notes hold here too.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_predict
+    >>> from sklearn_meta import AdaptedRegressor, MAMLRegressor
+    >>> from sklearn_meta.datasets import make_sinusoid_tasks
+    >>> tasks = make_sinusoid_tasks(n_tasks=12, random_state=0)
+    >>> meta = MAMLRegressor(max_iter=10, random_state=0).fit(tasks[:11])
+    >>> X, y = tasks[11]
+    >>> cross_val_predict(AdaptedRegressor(meta), X, y, cv=4).shape
+    (20,)
+    """
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the target of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the task.
+        return_std : bool, default=False
+            Whether the standard deviation is returned too, if the meta estimator can.
+
+        Returns
+        -------
+        y_mean : ndarray of shape (n_samples,)
+            Predicted mean, in the unit of the target.
+        y_std : ndarray of shape (n_samples,)
+            Predicted standard deviation, only if ``return_std``.
+
+        Raises
+        ------
+        NotFittedError
+            If ``fit`` was not called.
+        """
+        adapted = self._adapted()
+        return adapted.predict(X, return_std=True) if return_std else adapted.predict(X)
+
+    @available_if(_adapted_has("predict_quantiles"))
+    def predict_quantiles(
+        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)
+    ) -> np.ndarray:
+        """Predict quantiles of each row's target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the task.
+        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
+            Levels, each in (0, 1).
+
+        Returns
+        -------
+        values : ndarray of shape (n_samples, n_quantiles)
+            The quantiles, in the unit of the target.
+
+        Raises
+        ------
+        NotFittedError
+            If ``fit`` was not called.
+        """
+        return self._adapted().predict_quantiles(X, quantiles)
+
+    def _check_kind(self) -> None:
+        """Raise if the meta estimator is no regressor."""
+        if not is_regressor(self.meta_estimator):
+            raise TypeError(_KIND_MESSAGE.format("regressor", self, "Classifier"))
+
+
+_KIND_MESSAGE = (
+    "Expected meta_estimator to be a {0}, got {1.meta_estimator!r}. Use Adapted{2}."
+)
+
+
+def _with_own_params(obj: Any) -> Any:
+    """Copy an estimator so that `set_params` on the copy reaches nothing else.
+
+    What was learned is shared: parameters that are estimators are copied, at any depth.
+    """
+    if isinstance(obj, (list, tuple)):
+        return type(obj)(_with_own_params(part) for part in obj)
+    if isinstance(obj, type) or not hasattr(obj, "get_params"):
+        return obj
+    if keeps_fit_when_cloned(obj):
+        return clone(obj)
+    new = copy.copy(obj)
+    for name, value in obj.get_params(deep=False).items():
+        setattr(new, name, _with_own_params(value))
+    return new

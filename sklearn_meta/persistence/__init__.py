@@ -1,0 +1,5 @@
+"""Models as files that hold data alone: loading one runs no code from it."""
+
+from sklearn_meta.persistence._model import load_model, save_model
+
+__all__ = ["load_model", "save_model"]

@@ -1,0 +1,39 @@
+"""The classes that a file may name; no other is ever looked up."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sklearn_meta import adapted, estimators, pipeline, task_column
+from sklearn_meta.serving import AdaptedTasks
+from sklearn_meta.targets import NumericScale
+from sklearn_meta.training import seeded
+from sklearn_meta.whitening import ClassWhitening
+
+CLASSES: dict[str, type] = {
+    name: found
+    for module in (adapted, estimators, pipeline, task_column)
+    for name in module.__all__
+    if isinstance(found := getattr(module, name), type)
+}
+
+RECORDS: dict[str, type] = {
+    record.__name__: record for record in (AdaptedTasks, ClassWhitening, NumericScale)
+}
+
+
+def build_learner(estimator: Any, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """Build the learner that an estimator's parameters ask for, with given weights.
+
+    Raises
+    ------
+    RuntimeError
+        If the weights are not those of such a learner.
+    """
+    # a learner draws weights that are thrown away: no one's random numbers must move
+    with seeded(0, torch.device("cpu")):
+        learner = estimator._build_learner(*estimator.learner_shape_)
+    learner = learner.to(torch.float64).eval()
+    learner.load_state_dict(weights)
+    return learner
