@@ -17,6 +17,8 @@ __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 
 # padded rows that go through the learner at once; bounds the memory of activations
 MAX_ROWS = 16384
+# the same for tasks that adapt on a CPU: more would leave its cache
+MAX_CACHED_ROWS = 1024
 DTYPE = torch.float64
 
 State = dict[str, Any]
@@ -77,11 +79,12 @@ class AdaptedTasks(NamedTuple):
         self, codes: np.ndarray
     ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
         """Yield states with the rows that belong to them and the rows per state."""
-        for c, state in enumerate(self.states):
-            rows = np.flatnonzero(self.chunk[codes] == c)
+        chunk = self.chunk[codes]
+        order = np.lexsort((codes, chunk))
+        ends = np.searchsorted(chunk[order], np.arange(len(self.states)), side="right")
+        for state, rows in zip(self.states, np.split(order, ends[:-1]), strict=True):
             if not len(rows):
                 continue
-            rows = rows[np.argsort(codes[rows], kind="stable")]
             piece_slot, sizes = _cut_into_pieces(self.slot[codes[rows]])
             starts = np.cumsum(sizes) - sizes
             for pieces in task_chunks(sizes, MAX_ROWS):
@@ -124,7 +127,8 @@ def adapt_in_chunks(
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
     states = []
-    for c, tasks in enumerate(task_chunks(sizes, MAX_ROWS)):
+    max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
+    for c, tasks in enumerate(task_chunks(sizes, max_rows)):
         rows = row_numbers(starts[tasks], sizes[tasks])
         X_stack, mask = stack_rows(X[rows], sizes[tasks], device, DTYPE)
         Y_stack, _ = stack_rows(Y[rows], sizes[tasks], device, DTYPE)

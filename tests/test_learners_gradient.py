@@ -164,27 +164,87 @@ def test_meta_gradient_of_one_linear_step_equals_closed_form(episode, second_ord
     torch.testing.assert_close(_meta_gradient(learner, episode), expected)
 
 
+def _with_engine(learner, engine):
+    """The same learner, on a slower path than it would choose."""
+    learner.engine = engine
+    return learner
+
+
+@pytest.mark.parametrize("learn_inner_lr", [True, False])
 @pytest.mark.parametrize("adapted", ["all", "head"])
 @pytest.mark.parametrize("second_order", [True, False])
-def test_meta_gradient_of_stacked_path_equals_vmap_path(episode, adapted, second_order):
-    # Two engines, one answer, to 1e-10.
+def test_meta_gradient_of_every_path_equals_the_next(
+    episode, adapted, second_order, learn_inner_lr
+):
+    # Three engines, one answer, to 1e-10.
     options = {"adapted": adapted, "second_order": second_order}
-    stacked = _regressor(**options)
-    mapped = _regressor(wrap=True, **options)
-    assert (stacked.engine, mapped.engine) == ("stacked", "vmap")
-    ours, theirs = (_meta_gradient(m, episode) for m in (stacked, mapped))
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    options["learn_inner_lr"] = learn_inner_lr
+    formulas, mapped = _regressor(**options), _regressor(wrap=True, **options)
+    assert (formulas.engine, mapped.engine) == ("recursion", "vmap")
+    stacked = _with_engine(_regressor(**options), "stacked")
+    ours, *others = (_meta_gradient(m, episode) for m in (formulas, stacked, mapped))
+    for other in others:
+        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
 
 
-def test_protomaml_gradient_of_stacked_path_equals_vmap_path(episode):
-    # The head of prototypes goes through both engines as well.
+@pytest.mark.parametrize("adapted", ["all", "head"])
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("learn_inner_lr", [True, False])
+def test_protomaml_gradient_of_every_path_equals_the_next(
+    episode, adapted, second_order, learn_inner_lr
+):
+    # Through the prototypes and the scale of the logits too.
+    options = {"adapted": adapted, "second_order": second_order}
+    options["learn_inner_lr"] = learn_inner_lr
+    stacked = _with_engine(_classifier(**options), "stacked")
+    mapped = _with_engine(_classifier(wrap=True, **options), "vmap")
+    learners = [_classifier(**options), stacked, mapped]
+    assert learners[0].engine == "recursion"
     gradients = []
-    for wrap in (False, True):
-        learner = _classifier(wrap=wrap)
+    for learner in learners:
+        with torch.no_grad():
+            learner.log_scale.fill_(0.5)
         loss = _class_loss(learner, episode)
-        gradients.append(torch.autograd.grad(loss, list(learner.parameters())))
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        params = list(learner.parameters())
+        gradients.append(torch.autograd.grad(loss, params, materialize_grads=True))
+    for ours, *others in zip(*gradients, strict=True):
+        for other in others:
+            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("build", [_regressor, _classifier])
+def test_adapt_in_eval_mode_of_recursion_equals_stacked_path(episode, build):
+    # Serving has formulas of its own.
+    X, mask, _ = episode
+    Y = _targets(X) if build is _regressor else _classes()
+    states = []
+    for engine in ("recursion", "stacked"):
+        learner = _with_engine(build().eval(), engine)
+        states.append(learner.adapt(X, Y, mask))
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        (build_mlp(N_FEATURES, (4,), 1), {"clip_inner_gradient": 1.0}),
+        (nn.Sequential(nn.Linear(N_FEATURES, 1, bias=False)), {}),
+        (nn.Sequential(nn.LayerNorm(N_FEATURES), nn.Linear(N_FEATURES, 1)), {}),
+    ],
+)
+def test_engine_where_formulas_do_not_apply_is_stacked(network, options):
+    # The attribute says so; nothing else changes.
+    assert _regressor(network, **options).engine == "stacked"
+
+
+def test_layers_frozen_later_stay_as_they_are(episode):
+    # skorch's Freezer acts after the learner was built.
+    X, mask, _ = episode
+    learner = _regressor()
+    learner.network[0].requires_grad_(False)
+    state = learner.adapt(X, _targets(X), mask)
+    assert "network.0.weight" not in state and "network.2.weight" in state
 
 
 def test_first_order_gradient_differs_from_second_order_but_is_not_zero(episode):

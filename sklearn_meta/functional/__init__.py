@@ -5,8 +5,13 @@ follow the inputs.
 """
 
 from sklearn_meta.functional.attention import attend, masked_mean_pool
+from sklearn_meta.functional.derivatives import (
+    InnerLoss,
+    cross_entropy_loss,
+    squared_error_loss,
+)
 from sklearn_meta.functional.factors import stable_cholesky
-from sklearn_meta.functional.inner_loop import inner_loop, stack_parameters
+from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -32,6 +37,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
     class_means,
@@ -40,11 +46,15 @@ from sklearn_meta.functional.prototypes import (
     mahalanobis,
     squared_euclidean,
 )
+from sklearn_meta.functional.recursion import adapt_by_recursion, adapt_without_graph
 
 __all__ = [
     "ACTIVATIONS",
     "STD_FLOOR",
     "Gaussian",
+    "InnerLoss",
+    "adapt_by_recursion",
+    "adapt_without_graph",
     "apply_rows",
     "attend",
     "bounded_std",
@@ -55,6 +65,8 @@ __all__ = [
     "class_means",
     "cosine_similarity",
     "covariance_factors",
+    "cross_entropy_loss",
+    "descend",
     "gaussian_nll",
     "inner_loop",
     "mahalanobis",
@@ -63,8 +75,11 @@ __all__ = [
     "masked_task_mean",
     "mean_per_task",
     "output_size",
+    "perceptron_chain",
+    "run_perceptron",
     "softmax_coefficients",
     "squared_error",
+    "squared_error_loss",
     "squared_error_with_noise",
     "squared_euclidean",
     "squared_exponential",

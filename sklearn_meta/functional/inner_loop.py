@@ -14,14 +14,15 @@ from torch import Tensor
 from sklearn_meta.functional.likelihoods import mean_per_task
 
 Parameters = dict[str, Tensor]
-Rates = float | Mapping[str, Tensor]
+Rates = float | Mapping[str, float | Tensor]
+# Two functions: the losses of the tasks at some parameters, and the gradients there.
+Evaluation = tuple[Callable[[], Tensor], Callable[[], Parameters]]
 
 
-class _Best(NamedTuple):
-    """Where each task started, and the best iterate that it has seen."""
+class _Iterate(NamedTuple):
+    """Where the tasks were before a step, and how to get their losses there."""
 
-    first_loss: Tensor
-    loss: Tensor
+    losses: Callable[[], Tensor]  # of shape (n_tasks,)
     params: Parameters
 
 
@@ -135,27 +136,80 @@ def inner_loop(
     current = {name: p for name, p in params.items()}
     current.update({name: _requiring_grad(current[name]) for name in names})
 
-    def task_losses(at: Parameters) -> Tensor:
-        return mean_per_task(loss(forward(at, X), Y), mask)
+    def evaluate(at: Parameters) -> Evaluation:
+        losses = mean_per_task(loss(forward(at, X), Y), mask)
 
-    best: _Best | None = None
+        def gradients() -> Parameters:
+            found = torch.autograd.grad(
+                losses.sum(),
+                [at[name] for name in names],
+                create_graph=second_order,
+                materialize_grads=True,
+            )
+            return dict(zip(names, found, strict=True))
+
+        return losses.detach, gradients
+
+    return descend(evaluate, current, lr, n_steps, clip=clip, guard=guard)
+
+
+def descend(
+    evaluate: Callable[[Parameters], Evaluation],
+    params: Mapping[str, Tensor],
+    lr: Rates,
+    n_steps: int,
+    *,
+    clip: float | None = None,
+    guard: bool = False,
+) -> tuple[Parameters, Tensor]:
+    """Gradient descent of every task, whatever computes the gradients.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(params)`` gives two functions without arguments: one that gives the
+        losses, of shape (n_tasks,), and one that gives the gradients, by the names of
+        the parameters to move.
+    params : mapping of str to Tensor of shape (n_tasks, *shape)
+        Where to start.
+    lr : float or mapping of str to Tensor
+        As in :func:`inner_loop`.
+    n_steps : int
+        Number of steps, >= 0.
+    clip : float, default=None
+        As in :func:`inner_loop`.
+    guard : bool, default=False
+        As in :func:`inner_loop`.
+
+    Returns
+    -------
+    params : dict of str to Tensor of shape (n_tasks, *shape)
+        As of :func:`inner_loop`.
+    diverged : Tensor of shape (n_tasks,), bool
+        As of :func:`inner_loop`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import descend
+    >>> def evaluate(params):  # (level - 1)^2
+    ...     error = params["level"] - 1
+    ...     return error.square, lambda: {"level": 2 * error}
+    >>> descend(evaluate, {"level": torch.zeros(2)}, lr=0.25, n_steps=2)[0]["level"]
+    tensor([0.7500, 0.7500])
+    """
+    current, iterates = dict(params), []
     for _ in range(n_steps):
-        losses = task_losses(current)
+        losses, gradients = evaluate(current)
         if guard:
-            best = _keep_best(best, losses.detach(), current)
-        gradients = torch.autograd.grad(
-            losses.sum(),
-            [current[name] for name in names],
-            create_graph=second_order,
-            materialize_grads=True,
-        )
-        moved = dict(zip(names, gradients, strict=True))
-        current = {**current, **_descend(current, moved, lr, clip)}
-    if best is None:
-        return current, mask.new_zeros(len(mask))
-    with torch.no_grad():
-        last_losses = task_losses(current)
-    return _restore_diverged(best, last_losses, current)
+            iterates.append(_Iterate(losses, current))
+        current = {**current, **_step_down(current, gradients(), lr, clip)}
+    if iterates:
+        with torch.no_grad():
+            losses, _ = evaluate(current)
+            return _restore_diverged(iterates, losses(), current)
+    first = next(iter(params.values()))
+    return current, first.new_zeros(len(first), dtype=torch.bool)
 
 
 def _requiring_grad(value: Tensor) -> Tensor:
@@ -163,7 +217,7 @@ def _requiring_grad(value: Tensor) -> Tensor:
     return value if value.requires_grad else value.detach().requires_grad_()
 
 
-def _descend(
+def _step_down(
     params: Parameters, gradients: Parameters, lr: Rates, clip: float | None
 ) -> Parameters:
     """One step down for the parameters that have a gradient."""
@@ -178,27 +232,33 @@ def _descend(
     return moved
 
 
-def _keep_best(best: _Best | None, losses: Tensor, params: Parameters) -> _Best:
-    """The best iterate of every task so far; losses (n_tasks,)."""
-    if best is None:
-        return _Best(losses, losses, params)
-    better = losses < best.loss
-    kept = _where_task(better, params, best.params)
-    return _Best(best.first_loss, torch.where(better, losses, best.loss), kept)
-
-
 def _restore_diverged(
-    best: _Best, losses: Tensor, params: Parameters
+    iterates: list[_Iterate], losses: Tensor, params: Parameters
 ) -> tuple[Parameters, Tensor]:
     """Final parameters with diverged tasks put back; losses (n_tasks,)."""
+    first = iterates[0].losses()
     # Rounding at a converged support set is not divergence.
     tolerance = torch.finfo(losses.dtype).eps ** 0.5
-    limit = best.first_loss + tolerance * best.first_loss.abs()
     # Not (losses > limit): a comparison with NaN must count as diverged.
-    diverged = ~(losses <= limit)
+    diverged = ~(losses <= first + tolerance * first.abs())
     for value in params.values():
         diverged = diverged | ~value.isfinite().flatten(1).all(1)
-    return _where_task(diverged, best.params, params), diverged
+    # Copies are made for the rare batch that needs them only, at the price of one look.
+    if bool(diverged.any()):
+        params = _where_task(diverged, _best_of(iterates), params)
+    return params, diverged
+
+
+def _best_of(iterates: list[_Iterate]) -> Parameters:
+    """The parameters of every task where its loss was least."""
+    best = iterates[0].params
+    least = iterates[0].losses()
+    for iterate in iterates[1:]:
+        losses = iterate.losses()
+        better = losses < least
+        best = _where_task(better, iterate.params, best)
+        least = torch.where(better, losses, least)
+    return best
 
 
 def _where_task(choose: Tensor, first: Parameters, second: Parameters) -> Parameters:

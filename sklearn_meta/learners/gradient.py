@@ -6,15 +6,21 @@ from torch import Tensor, nn
 from sklearn_meta.functional import (
     STD_FLOOR,
     Gaussian,
+    adapt_by_recursion,
+    adapt_without_graph,
     apply_rows,
     bounded_std,
     categorical_nll,
     check_row_independent,
     class_counts,
     class_means,
+    cross_entropy_loss,
     inner_loop,
     mask_absent,
+    perceptron_chain,
+    run_perceptron,
     squared_error,
+    squared_error_loss,
     stack_parameters,
     stackable_layers,
     stacked_forward,
@@ -22,6 +28,9 @@ from sklearn_meta.functional import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.derivatives import IDENTITY
+from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.perceptron import Chain
 
 _NETWORK = "network."
 _OPTIONS = {
@@ -67,9 +76,12 @@ class GradientLearner(nn.Module):
 
     Attributes
     ----------
-    engine : {"stacked", "vmap"}
-        How the network runs on one set of parameters a task: batched products for a
-        plain `nn.Sequential`, `torch.func.vmap` for any other module.
+    engine : {"recursion", "stacked", "vmap"}
+        How the inner loop is computed: "recursion" by formulas, for a perceptron and
+        without `clip_inner_gradient`; else by autograd, over batched products for a
+        plain `nn.Sequential` ("stacked") or `torch.func.vmap` for any other module. May
+        be set to a later one of them. With some, but not all, of the adapted layers
+        frozen after the learner was built, "recursion" runs as "stacked".
     adapt_steps : int
         Steps that `adapt` takes in evaluation mode, at first `inner_steps`.
 
@@ -86,7 +98,9 @@ class GradientLearner(nn.Module):
     squared error and the spread a learned function of the support size; train with
     `functional.squared_error_with_noise`. The ProtoMAML logits are divided by the
     embedding's width and multiplied by a learned scale, since squared distances of a
-    wide embedding saturate the softmax; the paper has no scale.
+    wide embedding saturate the softmax; the paper has no scale. The recursion
+    gives first derivatives of the outer loss only: for second ones set `engine` to
+    "stacked".
 
     References
     ----------
@@ -244,6 +258,46 @@ class GradientLearner(nn.Module):
             linear = [isinstance(layer, nn.Linear) for _, layer in layers]
             first = len(linear) - 1 - linear[::-1].index(True) if any(linear) else 0
         self._frozen_layers, self._layers = layers[:first], layers[first:]
+        self._chain = self._find_chain()
+        self._chain_names = {
+            f"{name}.{kind}" for name, _ in self._chain for kind in ("weight", "bias")
+        }
+        moved = {*self._network_parameters(), *self._head_names()}
+        if self._chain and moved == self._chain_names:
+            self.engine = "recursion"
+
+    def _find_chain(self) -> Chain:
+        """What the inner loop moves as a perceptron; empty if it is none."""
+        head: Chain = ()
+        if self.head == "prototypes":
+            head = (("head", IDENTITY),)
+        if self.clip_inner_gradient is not None:
+            return ()
+        if self.head == "prototypes" and self.adapted == "head":
+            return head
+        body = perceptron_chain(self._layers)
+        return () if body is None else body + head
+
+    def _chain_parameters(self) -> dict[str, Tensor]:
+        """As `_network_parameters`, without a walk through the network."""
+        if self.engine != "recursion":
+            return {}
+        own = {name for name, _ in self._chain}
+        return {
+            f"{name}.{kind}": p
+            for name, layer in self._layers
+            if name in own
+            for kind, p in (("weight", layer.weight), ("bias", layer.bias))
+            if p.requires_grad
+        }
+
+    def _head_names(self) -> tuple[str, ...]:
+        """Names of the parameters that each task starts by itself."""
+        return ("head.weight", "head.bias") if self.head == "prototypes" else ()
+
+    def _is_recursive(self, params: dict[str, Tensor]) -> bool:
+        """Whether formulas serve these parameters."""
+        return self.engine == "recursion" and self._chain_names <= params.keys()
 
     def _add_rates(self) -> None:
         """One learned inner rate per adapted number; one per feature of a new head."""
@@ -252,9 +306,8 @@ class GradientLearner(nn.Module):
         shapes = {
             name: tuple(p.shape) for name, p in self._network_parameters().items()
         }
-        if self.head == "prototypes":
-            # A rate per class would give the classes of a task an order.
-            shapes |= {"head.weight": (1,), "head.bias": (1,)}
+        # A rate per class would give the classes of a task an order.
+        shapes |= {name: (1,) for name in self._head_names()}
         self._rate_names = tuple(shapes)
         self.rates = nn.ParameterList(
             torch.full(shape, self.inner_lr) for shape in shapes.values()
@@ -280,8 +333,8 @@ class GradientLearner(nn.Module):
         return {name: p for name, p in params.items() if id(p) in head}
 
     def _starting_parameters(self, X: Tensor, Y: Tensor) -> dict[str, Tensor]:
-        """Where each task starts: stacked meta-parameters and, if any, its own head."""
-        params = stack_parameters(self._network_parameters(), len(X))
+        """Where the tasks start: meta-parameters and, if any, a head for each task."""
+        params = self._chain_parameters() or self._network_parameters()
         if self.head == "prototypes":
             prototypes = class_means(apply_rows(self.network, X), Y)
             # ||z - p||^2 = const - 2 p.z + ||p||^2, negated.
@@ -307,18 +360,23 @@ class GradientLearner(nn.Module):
         self, params: dict[str, Tensor], support: dict[str, Tensor], rows: Tensor
     ) -> Tensor:
         """Outputs (n_tasks, n_rows, n_outputs) of encoded rows."""
+        if self._is_recursive(params):
+            outputs = run_perceptron(self._chain, params, rows)
+            if self.head == "linear":
+                return outputs
+            logits = self._logit_scale(params["head.weight"]) * outputs
+            return mask_absent(logits, support["present"])
         if self.head == "linear" or self.adapted == "all":
             rows = self._run_network(params, rows)
         if self.head == "linear":
             return rows
-        scale = self.log_scale.exp() / rows.shape[-1]
         products = rows @ params["head.weight"].mT
-        logits = scale * (products + params["head.bias"].unsqueeze(1))
+        logits = self._logit_scale(rows) * (products + params["head.bias"].unsqueeze(1))
         return mask_absent(logits, support["present"])
 
     def _run_network(self, params: dict[str, Tensor], X: Tensor) -> Tensor:
         """The network with the parameters of every task."""
-        if self.engine == "stacked":
+        if self.engine != "vmap":
             return stacked_forward(self._layers, params, X)
         own = {
             name.removeprefix(_NETWORK): p
@@ -336,10 +394,10 @@ class GradientLearner(nn.Module):
         support: dict[str, Tensor],
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop; guarded and first order where nothing looks through."""
-        differentiable = self._is_differentiable()
-        lr: float | dict[str, Tensor] = self.inner_lr
-        if self.learn_inner_lr:
-            lr = dict(zip(self._rate_names, self.rates, strict=True))
+        if self._is_recursive(start):
+            return self._descend_by_recursion(start, rows, Y, mask, support)
+        shared = self._network_parameters()
+        start = {**start, **stack_parameters(shared, len(rows))}
         return inner_loop(
             lambda params, X: self._outputs(params, support, X),
             start,
@@ -347,12 +405,84 @@ class GradientLearner(nn.Module):
             Y,
             mask,
             _inner_losses[self.likelihood],
-            lr,
-            self.inner_steps if self.training else self.adapt_steps,
-            second_order=self.second_order and differentiable,
+            self._current_rates(),
+            self._n_steps(),
+            second_order=self.second_order and self._is_differentiable(),
             clip=self.clip_inner_gradient,
             guard=not self.training,
         )
+
+    def _descend_by_recursion(
+        self,
+        start: dict[str, Tensor],
+        rows: Tensor,
+        Y: Tensor,
+        mask: Tensor,
+        support: dict[str, Tensor],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Run the inner loop of a perceptron by formulas."""
+        start, lr = self._absorb_scale(start, self._current_rates())
+        loss = squared_error_loss(Y, mask)
+        if self.likelihood == "categorical":
+            present = support["present"] if self.head == "prototypes" else None
+            loss = cross_entropy_loss(Y, mask, present)
+        if self._is_differentiable():
+            params = adapt_by_recursion(
+                self._chain,
+                start,
+                rows,
+                loss,
+                lr,
+                self._n_steps(),
+                second_order=self.second_order,
+            )
+            diverged = mask.new_zeros(len(mask))
+        else:
+            params, diverged = adapt_without_graph(
+                self._chain,
+                start,
+                rows,
+                loss,
+                lr,
+                self._n_steps(),
+                guard=not self.training,
+            )
+        for name in self._head_names():
+            params[name] = params[name] / self._logit_scale(start["head.weight"])
+        return params, diverged
+
+    def _absorb_scale(
+        self, start: dict[str, Tensor], lr: Rates
+    ) -> tuple[dict[str, Tensor], Rates]:
+        """Parameters and rates of a head whose outputs are the logits themselves.
+
+        With logits s (w z + b), steps of rate r on w are steps of rate r s^2 on s w.
+        """
+        names = self._head_names()
+        if not names:
+            return start, lr
+        scale = self._logit_scale(start["head.weight"])
+        rates = lr if isinstance(lr, dict) else dict.fromkeys(start, lr)
+        # First order holds the inner gradient, of which one factor is a part.
+        squared = scale * (scale if self.second_order else scale.detach())
+        return (
+            {**start, **{name: scale * start[name] for name in names}},
+            {**rates, **{name: squared * rates[name] for name in names}},
+        )
+
+    def _logit_scale(self, features: Tensor) -> Tensor:
+        """Factor of the logits of prototypes of so many columns."""
+        return self.log_scale.exp() / features.shape[-1]
+
+    def _current_rates(self) -> Rates:
+        """The inner rate, or that of every parameter."""
+        if not self.learn_inner_lr:
+            return self.inner_lr
+        return dict(zip(self._rate_names, self.rates, strict=True))
+
+    def _n_steps(self) -> int:
+        """Steps of the inner loop."""
+        return self.inner_steps if self.training else self.adapt_steps
 
 
 def _inner_squared_error(outputs: Tensor, Y: Tensor) -> Tensor:
