@@ -44,7 +44,8 @@ def test_adapted_tasks_when_chunks_are_small_predict_the_same(
     support, max_rows, monkeypatch, rng
 ):
     """A bound on memory is no bound on what is right."""
-    monkeypatch.setattr(serving, "MAX_ROWS", max_rows)
+    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS"):
+        monkeypatch.setattr(serving, limit, max_rows)
     X, Y, sizes, means = support
     learner = MeanLearner()
     adapted = adapt_in_chunks(learner, X, Y, sizes, CPU)
@@ -58,7 +59,8 @@ def test_adapted_tasks_when_chunks_are_small_predict_the_same(
 @pytest.mark.parametrize("max_rows", [4, 20])
 def test_chunks_when_bounded_hold_no_more_rows(support, max_rows, monkeypatch, rng):
     """Rows of one task are cut too; the support of one is not."""
-    monkeypatch.setattr(serving, "MAX_ROWS", max_rows)
+    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS"):
+        monkeypatch.setattr(serving, limit, max_rows)
     X, Y, sizes, _ = support
     learner = MeanLearner()
     adapted = adapt_in_chunks(learner, X, Y, sizes, CPU)
