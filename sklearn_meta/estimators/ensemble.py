@@ -83,7 +83,7 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         Tasks seen by ``fit``; 1 for one table.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises
@@ -276,7 +276,7 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         Tasks seen by ``fit``; 1 for one table.
     n_features_in_ : int
         Number of features seen by ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Their names, if they are all strings.
 
     Raises

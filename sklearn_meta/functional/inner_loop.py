@@ -170,7 +170,7 @@ def descend(
         ``evaluate(params)`` gives two functions without arguments: one that gives the
         losses, of shape (n_tasks,), and one that gives the gradients, by the names of
         the parameters to move.
-    params : mapping of str to Tensor of shape (n_tasks, *shape)
+    params : mapping of str to Tensor of shape (n_tasks, ...)
         Where to start.
     lr : float or mapping of str to Tensor
         As in :func:`inner_loop`.
@@ -183,7 +183,7 @@ def descend(
 
     Returns
     -------
-    params : dict of str to Tensor of shape (n_tasks, *shape)
+    params : dict of str to Tensor of shape (n_tasks, ...)
         As of :func:`inner_loop`.
     diverged : Tensor of shape (n_tasks,), bool
         As of :func:`inner_loop`.

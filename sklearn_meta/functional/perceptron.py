@@ -233,7 +233,7 @@ def gradient_of(
 
     Returns
     -------
-    dict of str to Tensor of shape (n_tasks, *shape)
+    dict of str to Tensor of shape (n_tasks, ...)
         By the names of the parameters.
     """
     found = {}
@@ -259,14 +259,14 @@ def add_hessian_product(
 
     Parameters
     ----------
-    base : mapping of str to Tensor of shape (n_tasks, *shape) or shape
+    base : mapping of str to Tensor of shape (n_tasks, ...) or shape
         By the names of the parameters. What has no axis of tasks gets the sum over
         tasks.
     tape : Tape
         As of :func:`record`, at the parameters where the Hessian is taken.
     loss : InnerLoss
         The loss of that pass.
-    direction : mapping of str to Tensor of shape (n_tasks, *shape)
+    direction : mapping of str to Tensor of shape (n_tasks, ...)
         Of the product.
     alpha : float, default=1.0
         Factor of the product.
@@ -306,7 +306,7 @@ def run_perceptron(chain: Chain, params: Mapping[str, Tensor], X: Tensor) -> Ten
     ----------
     chain : tuple of (str, Activation)
         As of :func:`perceptron_chain`.
-    params : mapping of str to Tensor of shape (n_tasks, *shape)
+    params : mapping of str to Tensor of shape (n_tasks, ...)
         "<name>.weight" and "<name>.bias" of every layer of the chain.
     X : Tensor of shape (n_tasks, n_rows, n_in)
         Rows of every task.

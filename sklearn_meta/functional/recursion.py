@@ -83,7 +83,7 @@ def meta_gradient(
         The inner loss.
     lr : float or mapping of str to (float or Tensor)
         Rates of the steps.
-    v : mapping of str to Tensor of shape (n_tasks, *shape)
+    v : mapping of str to Tensor of shape (n_tasks, ...)
         Gradient by the adapted parameters. It is not changed.
     second_order : bool, default=True
         Whether the inner gradient counts as a function of where it is taken.
@@ -139,7 +139,7 @@ def adapt_by_recursion(
     ----------
     chain : tuple of (str, Activation)
         As of :func:`perceptron_chain`.
-    params : mapping of str to Tensor of shape (n_tasks, *shape) or shape
+    params : mapping of str to Tensor of shape (n_tasks, ...) or shape
         Where to start: "<name>.weight" and "<name>.bias" of every layer of the chain.
         What has no axis of tasks is shared by all tasks.
     X : Tensor of shape (n_tasks, n_support, n_in)
@@ -156,7 +156,7 @@ def adapt_by_recursion(
 
     Returns
     -------
-    dict of str to Tensor of shape (n_tasks, *shape)
+    dict of str to Tensor of shape (n_tasks, ...)
         Adapted parameters. Gradients reach `params`, `X` and `lr`.
 
     See Also
@@ -203,7 +203,7 @@ def adapt_without_graph(
     ----------
     chain : tuple of (str, Activation)
         As of :func:`perceptron_chain`.
-    params : mapping of str to Tensor of shape (n_tasks, *shape) or shape
+    params : mapping of str to Tensor of shape (n_tasks, ...) or shape
         Where to start, as in :func:`adapt_by_recursion`.
     X : Tensor of shape (n_tasks, n_support, n_in)
         Support rows.
@@ -218,7 +218,7 @@ def adapt_without_graph(
 
     Returns
     -------
-    params : dict of str to Tensor of shape (n_tasks, *shape)
+    params : dict of str to Tensor of shape (n_tasks, ...)
         Adapted parameters.
     diverged : Tensor of shape (n_tasks,), bool
         As of :func:`inner_loop`.
