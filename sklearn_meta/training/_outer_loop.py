@@ -1,4 +1,4 @@
-"""The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``.
+"""The outer loop on a skorch ``NeuralNet``.
 
 One skorch "batch" is a chunk of many outer steps, so that skorch's work for a batch
 (history, callbacks, one number read from the device) is paid once per chunk while its
@@ -7,30 +7,25 @@ callbacks and history stay usable.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from sklearn_meta.episodes import ClassEpisodeSampler, EpisodeRows, RowEpisodeSampler
-from sklearn_meta.exceptions import DeviceWarning, DivergenceWarning
+from sklearn_meta.episodes import EpisodeRows
 from sklearn_meta.functional.likelihoods import masked_task_mean
+from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
+from sklearn_meta.training._stream import (
+    Chunks,
+    EpisodeSampler,
+    EpisodeStream,
+    ValidationEpisodes,
+)
 
-__all__ = ["OuterLoop", "TrainingRecord", "one_thread", "resolve_device", "seeded"]
-
-EpisodeSampler = RowEpisodeSampler | ClassEpisodeSampler
-
-# outer steps between two evaluations: enough to make skorch's cost vanish
-MAX_CHUNK_STEPS = 50
-MIN_CHUNKS = 12
 VALIDATION_BATCH = 64
 # before this share of the steps a rate that still rises or is high says little
 PATIENCE_FROM = 0.4
@@ -98,7 +93,7 @@ class OuterLoop:
         self,
         learner: nn.Module,
         sampler: EpisodeSampler,
-        validation: "ValidationEpisodes | None",
+        validation: ValidationEpisodes | None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
     ) -> TrainingRecord:
@@ -129,8 +124,8 @@ class OuterLoop:
     def _build_net(
         self,
         learner: nn.Module,
-        stream: "EpisodeStream",
-        validation: "ValidationEpisodes | None",
+        stream: EpisodeStream,
+        validation: ValidationEpisodes | None,
     ) -> "_ChunkNet":
         """Put learner, optimizer and callbacks into a skorch net."""
         optimizer, params = self.optimizer, dict(self.optimizer_params)
@@ -172,69 +167,6 @@ class OuterLoop:
             * 0.5
             * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
         )
-
-
-class EpisodeStream(Dataset):
-    """All episodes of a run, drawn one chunk of outer steps at a time."""
-
-    def __init__(
-        self,
-        sampler: EpisodeSampler,
-        max_iter: int,
-        meta_batch_size: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.sampler, self.generator = sampler, generator
-        self.max_iter, self.meta_batch_size = max_iter, meta_batch_size
-        self.chunk_steps = max(1, min(MAX_CHUNK_STEPS, max_iter // MIN_CHUNKS))
-        self.n_drawn = 0
-
-    @property
-    def n_chunks(self) -> int:
-        """Number of chunks of a whole run."""
-        return -(-self.max_iter // self.chunk_steps)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all outer steps were handed out."""
-        return self.n_drawn >= self.max_iter
-
-    def __len__(self) -> int:
-        return self.max_iter * self.meta_batch_size
-
-    def chunk(self) -> EpisodeRows:
-        """Draw the episodes of the next outer steps."""
-        n_steps = min(self.chunk_steps, self.max_iter - self.n_drawn)
-        self.n_drawn += n_steps
-        rows = self.sampler.sample(n_steps * self.meta_batch_size, self.generator)
-        return rows.to(self.sampler.X.device)
-
-
-class ValidationEpisodes(Dataset):
-    """A fixed set of episodes of the held-out tasks."""
-
-    def __init__(
-        self, sampler: EpisodeSampler, n_episodes: int, generator: torch.Generator
-    ) -> None:
-        self.sampler = sampler
-        self._rows = sampler.sample(n_episodes, generator).to(sampler.X.device)
-
-    def __len__(self) -> int:
-        return len(self._rows.support)
-
-    def chunk(self) -> EpisodeRows:
-        """Return the episodes, the same at each call."""
-        return self._rows
-
-
-class Chunks:
-    """The iterator skorch asks for: one chunk per epoch."""
-
-    def __init__(self, dataset: Any, batch_size: int) -> None:
-        self.dataset = dataset
-
-    def __iter__(self) -> Iterator[EpisodeRows]:
-        yield self.dataset.chunk()
 
 
 class _ChunkNet(NeuralNet):
@@ -309,95 +241,6 @@ class _ChunkNet(NeuralNet):
         return masked_task_mean(row_loss, episodes.query_mask)
 
 
-class KeepFinite(Callback):
-    """Stop at the first chunk that leaves the finite numbers, on sound weights."""
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Start from the weights as they are."""
-        self.weights_ = self.sound_weights_ = _copy_weights(net.module_)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Check the loss and the weights of the chunk."""
-        # weights are sound once a step from them had a finite loss: the ones that
-        # overflow it may still be finite themselves
-        if bool(net.losses[-1][0].isfinite()):
-            self.sound_weights_ = self.weights_
-        weights = net.module_.state_dict().values()
-        finite = torch.stack([w.isfinite().all() for w in weights]).all()
-        if bool(finite) and math.isfinite(net.history[-1, "train_loss"]):
-            self.weights_ = _copy_weights(net.module_)
-            return
-        net.module_.load_state_dict(self.sound_weights_)
-        warnings.warn(
-            f"The outer loop diverged within the first {net.n_steps} steps; the last "
-            "sound weights are kept. Lower lr or inner_lr, or scale the features "
-            "and the target.",
-            DivergenceWarning,
-            stacklevel=2,
-        )
-        net.stop("divergence")
-
-
-class KeepBest(Callback):
-    """Keep the weights with the least loss on held-out tasks; stop without gain.
-
-    Parameters
-    ----------
-    patience : int
-        Evaluations without gain before stopping.
-    first_epoch : int
-        No stop before this evaluation.
-    """
-
-    def __init__(self, patience: int, first_epoch: int) -> None:
-        self.patience = patience
-        self.first_epoch = first_epoch
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Forget an earlier run."""
-        self.best_loss_, self.best_weights_, self.misses_ = math.inf, None, 0
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Compare the loss on the held-out tasks with the best so far."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.best_loss_:
-            self.best_loss_, self.misses_ = loss, 0
-            self.best_weights_ = _copy_weights(net.module_)
-            return
-        self.misses_ += 1
-        if self.misses_ >= self.patience and len(net.history) >= self.first_epoch:
-            net.stop("no gain on the held-out tasks")
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Go back to the best weights, after an interruption too."""
-        if self.best_weights_ is not None:
-            net.module_.load_state_dict(self.best_weights_)
-
-
-class Progress(Callback):
-    """A bar with the outer steps, the loss and the held-out loss."""
-
-    def __init__(self, max_iter: int) -> None:
-        self.max_iter = max_iter
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Open the bar."""
-        self.bar_ = tqdm(total=self.max_iter, unit="step", desc="meta-training")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Move the bar to the steps taken."""
-        last = net.history[-1]
-        shown = {"loss": f"{last['train_loss']:.4f}"}
-        if "valid_loss" in last:
-            shown["held-out"] = f"{last['valid_loss']:.4f}"
-        self.bar_.set_postfix(shown, refresh=False)
-        self.bar_.update(net.n_steps - self.bar_.n)
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Close the bar, whatever ended the run."""
-        self.bar_.close()
-
-
 def _clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -405,60 +248,3 @@ def _clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     factor = (max_norm / (norm + 1e-6)).clamp_max(1.0)
     for gradient in gradients:
         gradient.mul_(factor)
-
-
-def _copy_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Copy the weights, so that later steps do not change them."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside the block and give the global state back after it."""
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        # torch.manual_seed would also reseed devices that are not forked here
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Use one CPU thread inside the block: more only slow many small products down."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch.device:
-    """Return the device to use; "auto" is the GPU where there is one.
-
-    Raises
-    ------
-    ValueError
-        If the device is not there and ``must_exist``; else a warning is given and the
-        CPU is used.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(device)
-    if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available()):
-        return device
-    if must_exist:
-        raise ValueError(
-            f"device={str(device)!r} is not available here. Use device='auto' or 'cpu'."
-        )
-    warnings.warn(
-        f"The device {str(device)!r} is not available here; the model is loaded on the "
-        "CPU.",
-        DeviceWarning,
-        stacklevel=3,
-    )
-    return torch.device("cpu")

@@ -1,0 +1,22 @@
+"""The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``."""
+
+from sklearn_meta.training._device import one_thread, resolve_device, seeded
+from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
+from sklearn_meta.training._stream import (
+    MAX_CHUNK_STEPS,
+    MIN_CHUNKS,
+    EpisodeStream,
+    ValidationEpisodes,
+)
+
+__all__ = [
+    "MAX_CHUNK_STEPS",
+    "MIN_CHUNKS",
+    "EpisodeStream",
+    "OuterLoop",
+    "TrainingRecord",
+    "ValidationEpisodes",
+    "one_thread",
+    "resolve_device",
+    "seeded",
+]

@@ -1,0 +1,106 @@
+"""Watching over the outer loop: finite numbers, best weights, a progress bar."""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sklearn_meta.exceptions import DivergenceWarning
+
+
+class KeepFinite(Callback):
+    """Stop at the first chunk that leaves the finite numbers, on sound weights."""
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Start from the weights as they are."""
+        self.weights_ = self.sound_weights_ = _copy_weights(net.module_)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Check the loss and the weights of the chunk."""
+        # weights are sound once a step from them had a finite loss: the ones that
+        # overflow it may still be finite themselves
+        if bool(net.losses[-1][0].isfinite()):
+            self.sound_weights_ = self.weights_
+        weights = net.module_.state_dict().values()
+        finite = torch.stack([w.isfinite().all() for w in weights]).all()
+        if bool(finite) and math.isfinite(net.history[-1, "train_loss"]):
+            self.weights_ = _copy_weights(net.module_)
+            return
+        net.module_.load_state_dict(self.sound_weights_)
+        warnings.warn(
+            f"The outer loop diverged within the first {net.n_steps} steps; the last "
+            "sound weights are kept. Lower lr or inner_lr, or scale the features "
+            "and the target.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+        net.stop("divergence")
+
+
+class KeepBest(Callback):
+    """Keep the weights with the least loss on held-out tasks; stop without gain.
+
+    Parameters
+    ----------
+    patience : int
+        Evaluations without gain before stopping.
+    first_epoch : int
+        No stop before this evaluation.
+    """
+
+    def __init__(self, patience: int, first_epoch: int) -> None:
+        self.patience = patience
+        self.first_epoch = first_epoch
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Forget an earlier run."""
+        self.best_loss_, self.best_weights_, self.misses_ = math.inf, None, 0
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Compare the loss on the held-out tasks with the best so far."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_loss_:
+            self.best_loss_, self.misses_ = loss, 0
+            self.best_weights_ = _copy_weights(net.module_)
+            return
+        self.misses_ += 1
+        if self.misses_ >= self.patience and len(net.history) >= self.first_epoch:
+            net.stop("no gain on the held-out tasks")
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Go back to the best weights, after an interruption too."""
+        if self.best_weights_ is not None:
+            net.module_.load_state_dict(self.best_weights_)
+
+
+class Progress(Callback):
+    """A bar with the outer steps, the loss and the held-out loss."""
+
+    def __init__(self, max_iter: int) -> None:
+        self.max_iter = max_iter
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.max_iter, unit="step", desc="meta-training")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Move the bar to the steps taken."""
+        last = net.history[-1]
+        shown = {"loss": f"{last['train_loss']:.4f}"}
+        if "valid_loss" in last:
+            shown["held-out"] = f"{last['valid_loss']:.4f}"
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update(net.n_steps - self.bar_.n)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close the bar, whatever ended the run."""
+        self.bar_.close()
+
+
+def _copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Copy the weights, so that later steps do not change them."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
