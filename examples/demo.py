@@ -108,7 +108,7 @@ def score_all(models, tasks, scoring, factor, n_episodes=1):
 def print_table(title, scores):
     """Print mean and interval by model and number of support rows."""
     print(f"\n{title}")
-    print(f"{'':20}" + "".join(f"{f'{k} rows':>18}" for k in SHOTS))
+    print(f"{'':20}" + "".join(f"{rows(k):>18}" for k in SHOTS))
     for name, columns in scores.items():
         cells = ["classes unknown"] * len(SHOTS) if columns is None else []
         for ours, column in zip(scores["meta-learned"], columns or [], strict=False):
@@ -117,6 +117,11 @@ def print_table(title, scores):
             cells.append(f"{mean_and_interval(column)}{mark}")
         print(f"{name:20}" + "".join(f"{cell:>18}" for cell in cells))
     print()
+
+
+def rows(n_shots):
+    """Return a number of rows as text."""
+    return "1 row" if n_shots == 1 else f"{n_shots} rows"
 
 
 def mean_and_interval(scores):
@@ -136,7 +141,7 @@ def draw(model, tasks, path):
         for n_shots, axis in zip(SHOTS, column, strict=True):
             draw_day(axis, model, task, measured[:n_shots])
     for n_shots, axis in zip(SHOTS, axes[:, 0], strict=True):
-        axis.set_ylabel(f"{n_shots} rows\nlog NOx")
+        axis.set_ylabel(f"{rows(n_shots)}\nlog NOx")
     for axis in axes[-1]:
         axis.set_xlabel("hour")
     axes[0, 0].legend(loc="lower right", fontsize="small")
