@@ -17,10 +17,12 @@ from small_estimators import (
 )
 
 from sklearn_meta import (
+    MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
     ProtoNetClassifier,
     TaskCollection,
+    TaskEnsembleClassifier,
 )
 from sklearn_meta.exceptions import DeviceWarning, FewTasksWarning
 from sklearn_meta.metrics import few_shot_score
@@ -285,3 +287,12 @@ def test_protonet_when_verbose_is_off_prints_nothing(capsys):
     """A library is quiet unless asked."""
     small(ProtoNetClassifier).fit(class_tasks())
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("cls", [MAMLClassifier, TaskEnsembleClassifier])
+def test_n_shots_when_a_numpy_integer_means_what_the_integer_means(cls):
+    """A grid over np.arange hands numpy integers to the estimator."""
+    tasks = class_tasks()
+    plain, grid = (small(cls, n_shots=n).fit(tasks) for n in (2, np.int64(2)))
+    sizes = [model._support_range() for model in (plain, grid)]
+    assert sizes == [(6, 6), (6, 6)]

@@ -284,13 +284,10 @@ def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
     flags = [state.get("diverged") for state in adapted.states]
     if all(flag is None for flag in flags):
         return
-    diverged = [flag.cpu().numpy() for flag in flags]
-    bad = [
-        t
-        for t, (c, s) in enumerate(zip(adapted.chunk, adapted.slot, strict=True))
-        if diverged[c][s]
-    ]
-    if bad:
+    first_slot = np.cumsum([0] + [len(flag) for flag in flags])
+    diverged = np.concatenate([flag.cpu().numpy() for flag in flags])
+    bad = np.flatnonzero(diverged[first_slot[adapted.chunk] + adapted.slot])
+    if len(bad):
         warnings.warn(
             f"The inner loop diverged on {len(bad)} of {len(rows.sizes)} tasks, first "
             f"on {rows.name_of(bad[0])}; they keep the step with the least support "

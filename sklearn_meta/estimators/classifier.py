@@ -1,6 +1,7 @@
 """What meta-classifiers share: labels with one meaning in all tasks, or in each."""
 
 import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,13 @@ class TaskClassifierMixin(ClassifierMixin):
             return self._score_on_tasks(X, y, tasks, stratify=stratify)
         return super().score(X, y, sample_weight)
 
+    def _support_range(self) -> tuple[int, int]:
+        """Return the fewest and the most support rows, shots being per class."""
+        low, high = self._shot_range()
+        n_classes = len(self.classes_)
+        fewest = low * n_classes if isinstance(self.n_shots, Integral) else low
+        return fewest, high * n_classes
+
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the target is continuous."""
         check_classification_targets(rows.y)
@@ -167,14 +175,12 @@ class MetaClassifierMixin(TaskClassifierMixin):
         if self.label_mode_ == "task":
             return self._class_sampler(rows, device)
         position = check_known_labels(rows.y, self.classes_, rows.place_of)
-        low, high = self._shot_range()
         n_classes = len(self.classes_)
-        fewest = low * n_classes if isinstance(self.n_shots, int) else low
         return RowEpisodeSampler(
             self._tensor(self._scale(rows.X), device),
             self._tensor(one_hot(position, n_classes), device),
             rows.sizes,
-            (fewest, high * n_classes),
+            self._support_range(),
             self.n_queries * n_classes,
         )
 

@@ -1,6 +1,5 @@
 """Model-dependent learners: models of old tasks are kept, and weighed on a new one."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -373,13 +372,6 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
                 "no two have a label in common: a kept model cannot tell the classes "
                 "of a new task. Use ProtoNetClassifier for labels of a task's own."
             )
-
-    def _support_range(self) -> tuple[int, int]:
-        """Return the fewest and the most support rows, shots being per class."""
-        low, high = self._shot_range()
-        n_classes = len(self.classes_)
-        fewest = low * n_classes if isinstance(self.n_shots, Integral) else low
-        return fewest, high * n_classes
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)
