@@ -8,22 +8,19 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from torch import nn
 
-from sklearn_meta.base._fingerprint import describe_fit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
+from sklearn_meta.base._run import open_run
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
-    CheckpointFile,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
-    resolve_device,
     seeded,
 )
 
@@ -142,28 +139,22 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
 
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
         """Build the learner (or go on with it), run the outer loop, keep the result."""
-        random_state = check_random_state(self.random_state)
-        checkpoint = None
-        if self.checkpoint is not None:
-            fit = describe_fit(self, rows, resume, classes)
-            checkpoint = CheckpointFile(self.checkpoint, fit)
-            if self.random_state is None:
-                random_state = check_random_state(checkpoint.seed)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
+        run = open_run(self, rows, resume, classes)
+        seed, device = run.draw_seed(), run.device
         rows = self._prepare_training_rows(rows, resume)
         with seeded(seed, device), one_thread(device):
             if not resume:
                 self._start(rows, classes)
             learner = copy.deepcopy(self.learner_).to(device, torch.float32)
-            held_out = self._hold_out(rows, random_state)
+            held_out = self._hold_out(rows, run.random_state)
             record = self._outer_loop().run(
                 learner,
                 self._sampler(held_out.train, device),
                 self._validation(held_out.validation, seed, device),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
-                checkpoint,
+                run.checkpoint,
+                run.processes,
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
@@ -177,8 +168,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
-        if checkpoint is not None and not record.interrupted:
-            checkpoint.remove()
+        run.finish(record.interrupted)
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""

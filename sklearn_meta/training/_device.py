@@ -37,13 +37,15 @@ def one_thread(device: torch.device) -> Iterator[None]:
 def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch.device:
     """Return the device to use; "auto" is the GPU where there is one.
 
+    So is "accelerate", outside of the processes that `Processes` stands for.
+
     Raises
     ------
     ValueError
         If the device is not there and ``must_exist``; else a warning is given and the
         CPU is used.
     """
-    if device == "auto":
+    if device in ("auto", "accelerate"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(device)
     if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available()):
