@@ -6,7 +6,7 @@ from episode_scores import Normal
 from held_out import REGRESSION
 from method import Method
 
-from practitioners.pooled import ask, pooled_stage
+from practitioners.pooled_stage import ask, pooled_stage
 
 
 class WithTaskId(Method):
