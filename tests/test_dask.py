@@ -41,7 +41,8 @@ def test_search_on_the_workers_finds_what_it_finds_at_home(client):
         there = search().fit(regression_tasks())
     scores = there.cv_results_["mean_test_score"]
     np.testing.assert_allclose(scores, home.cv_results_["mean_test_score"], rtol=1e-6)
-    assert client.run(lambda dask_worker: dask_worker.state.executed_count)
+    executed = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert sum(executed.values()) > 0
     assert there.best_params_ == home.best_params_
 
 

@@ -29,14 +29,20 @@ class Run(NamedTuple):
             self.checkpoint.remove()
 
 
-def open_run(estimator: Any, rows: TaskRows, resume: bool, classes: Any) -> Run:
+def open_run(
+    estimator: Any,
+    rows: TaskRows,
+    validation: TaskRows | None,
+    resume: bool,
+    classes: Any,
+) -> Run:
     """Return the surroundings that an estimator's parameters ask for."""
     processes = Processes() if estimator.device == "accelerate" else None
     device = processes.device if processes else resolve_device(estimator.device)
     random_state = check_random_state(estimator.random_state)
     if processes is None and estimator.checkpoint is None:
         return Run(device, None, None, random_state)
-    fit = describe_fit(estimator, rows, resume, classes)
+    fit = describe_fit(estimator, rows, validation, resume, classes)
     if processes is not None:
         processes.check_same(fit)
         random_state = processes.agree(random_state)

@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
     The name of a file is a fingerprint of the estimator's parameters and of the data.
     Not part of it are ``verbose``, ``callbacks``, ``device`` and ``n_jobs``. A
-    ``pooled_estimator`` is fitted again, so it needs a ``random_state`` of its own.
+    ``pooled_estimator`` is fitted again when a fit goes on.
 
     Examples
     --------
