@@ -268,7 +268,9 @@ def test_fit_description_changes_with_what_decides_the_fit(params):
     rows = TaskRows(np.eye(3), np.arange(3.0), np.array([1, 2]), ["a", "b"])
     before = describe_fit(regressor(), rows, None, False, None)
     assert describe_fit(regressor(**params), rows, None, False, None) != before
-    assert describe_fit(regressor(), rows._replace(y=-rows.y), False, None) != before
+    other = rows._replace(y=-rows.y)
+    assert describe_fit(regressor(), other, None, False, None) != before
+    assert describe_fit(regressor(), rows, other, False, None) != before
 
 
 def test_fit_description_ignores_what_does_not_decide_the_fit():

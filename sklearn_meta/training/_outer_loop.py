@@ -147,8 +147,8 @@ class OuterLoop:
         learner: nn.Module,
         stream: EpisodeStream,
         validation: ValidationEpisodes | None,
-        checkpoint: CheckpointFile | None,
-        processes: Processes | None,
+        checkpoint: CheckpointFile | None = None,
+        processes: Processes | None = None,
     ) -> "_ChunkNet":
         """Put learner, optimizer and callbacks into a skorch net."""
         optimizer, params = self.optimizer, dict(self.optimizer_params)
