@@ -7,6 +7,7 @@ from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._stream import (
     MAX_CHUNK_STEPS,
     MIN_CHUNKS,
+    EpisodeSampler,
     EpisodeStream,
     ValidationEpisodes,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "MIN_CHUNKS",
     "Checkpoint",
     "CheckpointFile",
+    "EpisodeSampler",
     "EpisodeStream",
     "OuterLoop",
     "Processes",
