@@ -11,6 +11,14 @@ from sklearn_meta.functional.derivatives import (
     squared_error_loss,
 )
 from sklearn_meta.functional.factors import stable_cholesky
+from sklearn_meta.functional.gaussian_process import (
+    KernelRows,
+    condition_on_support,
+    inverse_factor,
+    kernel_diagonal,
+    kernel_matrix,
+    log_marginal_likelihood,
+)
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -53,6 +61,7 @@ __all__ = [
     "STD_FLOOR",
     "Gaussian",
     "InnerLoss",
+    "KernelRows",
     "adapt_by_recursion",
     "adapt_without_graph",
     "apply_rows",
@@ -63,12 +72,17 @@ __all__ = [
     "check_row_independent",
     "class_counts",
     "class_means",
+    "condition_on_support",
     "cosine_similarity",
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
     "gaussian_nll",
     "inner_loop",
+    "inverse_factor",
+    "kernel_diagonal",
+    "kernel_matrix",
+    "log_marginal_likelihood",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",

@@ -1,6 +1,7 @@
 """The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``."""
 
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
+from sklearn_meta.training._marginal import MarginalLikelihood
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
 from sklearn_meta.training._stream import (
     MAX_CHUNK_STEPS,
@@ -13,6 +14,7 @@ __all__ = [
     "MAX_CHUNK_STEPS",
     "MIN_CHUNKS",
     "EpisodeStream",
+    "MarginalLikelihood",
     "OuterLoop",
     "TrainingRecord",
     "ValidationEpisodes",
