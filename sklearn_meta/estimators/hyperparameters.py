@@ -52,7 +52,20 @@ class KernelHyperparameters(NamedTuple):
 
     @classmethod
     def guess(cls, n_columns: int, targets: Any) -> "KernelHyperparameters":
-        """Return where the marginal likelihood starts, for an array of targets."""
+        """Return where the marginal likelihood starts.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+        targets : ndarray or Tensor of any shape
+            The scaled targets, whose variance is shared out.
+
+        Returns
+        -------
+        hyperparameters : KernelHyperparameters
+            Mostly noise, some level, little slope.
+        """
         variance = float(((targets - targets.mean()) ** 2).mean()) or 1.0
         return cls(
             constant=0.2 * variance,
@@ -64,7 +77,18 @@ class KernelHyperparameters(NamedTuple):
 
     @classmethod
     def of(cls, learner: KernelLearner) -> "KernelHyperparameters":
-        """Read them from a learner."""
+        """Read them from a learner.
+
+        Parameters
+        ----------
+        learner : KernelLearner
+            Trained or not.
+
+        Returns
+        -------
+        hyperparameters : KernelHyperparameters
+            Those of the part of its kernel on columns.
+        """
         level = getattr(learner, "constant_mean", None)
         return cls(
             constant=_square(learner.log_constant).item(),
@@ -80,6 +104,11 @@ class KernelHyperparameters(NamedTuple):
 
         A learner with one more column than there are lengths has the pooled prediction
         last: it starts with little weight and the largest length.
+
+        Parameters
+        ----------
+        learner : KernelLearner
+            Untrained; it is changed.
 
         Raises
         ------

@@ -1,6 +1,5 @@
 """Estimators whose tasks are Gaussian processes with a learned kernel."""
 
-import warnings
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -8,17 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
-from sklearn_meta.exceptions import LargeSupportWarning
+from sklearn_meta.exceptions import LargeSupportWarning, warn_user
 from sklearn_meta.learners import FunctionDraws, KernelLearner
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
+    CheckpointFile,
     MarginalLikelihood,
     OuterLoop,
     TrainingRecord,
@@ -60,6 +60,7 @@ class FromShallow:
         validation: ValidationEpisodes | None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
+        checkpoint: CheckpointFile | None = None,
     ) -> TrainingRecord:
         """Train a learner in place, as :class:`OuterLoop` does."""
         if optimizer_state is None:
@@ -68,7 +69,9 @@ class FromShallow:
             guess.put_into(shallow)
             self.first.run(shallow, sampler, None, generator)
             KernelHyperparameters.of(shallow).put_into(learner)
-        return self.then.run(learner, sampler, validation, generator, optimizer_state)
+        return self.then.run(
+            learner, sampler, validation, generator, optimizer_state, checkpoint
+        )
 
 
 class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
@@ -115,10 +118,12 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         all fits start from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
-    pooled_estimator : estimator, default=None
+    pooled_estimator : estimator or "auto", default=None
         A scikit-learn regressor that is fitted on all rows and ignores tasks. Its
         prediction becomes a feature and the point from which the learner's target is
         counted; in meta-training it comes out of fold, with folds split by task.
+        "auto" takes a linear model, gradient boosting or their mean, whichever has the
+        least squared error out of fold.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
@@ -157,6 +162,10 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -170,8 +179,9 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     ----------
     target_scale_ : NumericScale
         Shift and scale of the target, from the meta-training rows.
-    pooled_ : estimator
-        The pooled model for new tasks, if ``pooled_estimator`` is given.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     kernel_ : KernelHyperparameters
         Variances and lengths of the part of the kernel on columns.
     learner_ : nn.Module
@@ -239,7 +249,6 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         "noise": [StrOptions({"constant", "heteroscedastic"})],
         "feature_dropout": [Interval(Real, 0, 1, closed="left")],
         "normalize_y": ["boolean"],
-        "pooled_estimator": [HasMethods(["fit", "predict"]), None],
     }
 
     def __init__(
@@ -269,6 +278,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         standardize=True,
         normalize_y=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -298,6 +308,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         self.standardize = standardize
         self.normalize_y = normalize_y
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -353,7 +364,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
 
     def _build_learner(self, n_features: int, n_outputs: int) -> KernelLearner:
         """Build a learner; the pooled prediction, if any, is its last column."""
-        n_pooled = int(getattr(self, "pooled_", None) is not None)
+        n_pooled = int(self.pooled_ is not None)
         if self._is_shallow:
             return self._shallow_learner(n_features - n_pooled)
         check_widths(self.hidden_layer_sizes)
@@ -387,22 +398,23 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
             guess = KernelHyperparameters.guess(n_columns, self._encode(rows))
             guess.put_into(self.learner_)
 
-    def _hold_out(self, rows: TaskRows, *args: Any) -> HeldOut:
+    def _hold_out(
+        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
+    ) -> HeldOut:
         """Hold nothing out for a handful of hyper-parameters."""
         if self._is_shallow:
             return HeldOut(rows, None)
-        return super()._hold_out(rows, *args)
+        return super()._hold_out(rows, validation, random_state)
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as a factorisation can bear."""
         large = np.flatnonzero(rows.sizes > MAX_SUPPORT_ROWS)
         if len(large):
-            warnings.warn(
+            warn_user(
                 f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} "
                 f"rows; exact inference uses {MAX_SUPPORT_ROWS} of them, drawn at "
                 "random. Use ModelBasedMetaRegressor for large supports.",
                 LargeSupportWarning,
-                stacklevel=4,
             )
             rows = draw_rows(rows, MAX_SUPPORT_ROWS)
         super()._adapt_to(rows)

@@ -19,6 +19,7 @@ from sklearn_meta.functional.gaussian_process import (
     kernel_matrix,
     log_marginal_likelihood,
 )
+from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -45,6 +46,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.offsets import add_offset, last_columns
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
@@ -64,6 +66,7 @@ __all__ = [
     "KernelRows",
     "adapt_by_recursion",
     "adapt_without_graph",
+    "add_offset",
     "apply_rows",
     "attend",
     "bounded_std",
@@ -73,6 +76,7 @@ __all__ = [
     "class_counts",
     "class_means",
     "condition_on_support",
+    "conjugate_gradients",
     "cosine_similarity",
     "covariance_factors",
     "cross_entropy_loss",
@@ -82,6 +86,7 @@ __all__ = [
     "inverse_factor",
     "kernel_diagonal",
     "kernel_matrix",
+    "last_columns",
     "log_marginal_likelihood",
     "mahalanobis",
     "mask_absent",
@@ -92,6 +97,7 @@ __all__ = [
     "perceptron_chain",
     "run_perceptron",
     "softmax_coefficients",
+    "solve_implicitly",
     "squared_error",
     "squared_error_loss",
     "squared_error_with_noise",

@@ -48,7 +48,18 @@ class KernelRows(NamedTuple):
     coordinates: Tensor
 
     def split(self, n_first: int) -> tuple["KernelRows", "KernelRows"]:
-        """Return the first rows of every task, and the others."""
+        """Return the first rows of every task, and the others.
+
+        Parameters
+        ----------
+        n_first : int
+            Number of first rows.
+
+        Returns
+        -------
+        first, rest : KernelRows
+            Views.
+        """
         first = KernelRows(self.linear[:, :n_first], self.coordinates[:, :n_first])
         rest = KernelRows(self.linear[:, n_first:], self.coordinates[:, n_first:])
         return first, rest

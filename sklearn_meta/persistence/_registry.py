@@ -9,9 +9,10 @@ from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
+from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
-from sklearn_meta.training import seeded
+from sklearn_meta.training import Checkpoint, seeded
 from sklearn_meta.whitening import ClassWhitening
 
 CLASSES: dict[str, type] = {
@@ -26,10 +27,12 @@ RECORDS: dict[str, type] = {
     for record in (
         AdaptedMembers,
         AdaptedTasks,
+        Checkpoint,
         ClassNoise,
         ClassWhitening,
         KernelHyperparameters,
         NumericScale,
+        PooledModel,
         ShiftNoise,
     )
 }

@@ -1,7 +1,6 @@
 """Fitting a few hyper-parameters by the marginal likelihood of whole tasks."""
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import RowEpisodeSampler, draw_without_replacement
-from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.functional import log_marginal_likelihood
+from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._outer_loop import TrainingRecord
 
 __all__ = ["MarginalLikelihood"]
@@ -58,8 +58,12 @@ class MarginalLikelihood:
         validation: None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
+        checkpoint: CheckpointFile | None = None,
     ) -> TrainingRecord:
-        """Fit the parameters of a `KernelLearner` without networks, in place."""
+        """Fit the parameters of a `KernelLearner` without networks, in place.
+
+        It takes about a second, so that nothing is written to a checkpoint.
+        """
         optimizer = _build_optimizer(learner)
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
@@ -72,16 +76,16 @@ class MarginalLikelihood:
                 losses.append(_step(learner, optimizer, *batch))
             if not _is_finite(learner):
                 learner.load_state_dict(sound)
-                warnings.warn(
+                warn_user(
                     f"The marginal likelihood diverged within the first {len(losses)} "
                     "steps; the last sound hyper-parameters are kept. Scale the "
                     "features and the target.",
                     DivergenceWarning,
-                    stacklevel=2,
                 )
                 break
         curve = torch.stack(losses).tolist()
-        return TrainingRecord(History(), curve, None, optimizer.state_dict())
+        state = optimizer.state_dict()
+        return TrainingRecord(History(), curve, None, state, interrupted=False)
 
 
 def _build_optimizer(learner: nn.Module) -> torch.optim.Optimizer:
