@@ -172,7 +172,7 @@ def test_loss_when_one_task_is_large_weighs_tasks_alike(trained):
     sampler = trained._sampler(rows, device)
     drawn = sampler.sample(4, torch.Generator().manual_seed(0))
     learner = copy.deepcopy(trained.learner_).float()
-    net = loop._build_net(learner, _Stream(sampler), None, None).initialize()
+    net = loop._build_net(learner, _Stream(sampler), None).initialize()
     net.samplers = [sampler]
     together = net._episode_loss(sampler, drawn)
     one_by_one = [

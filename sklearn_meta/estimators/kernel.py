@@ -18,7 +18,6 @@ from sklearn_meta.exceptions import LargeSupportWarning, warn_user
 from sklearn_meta.learners import FunctionDraws, KernelLearner
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
-    CheckpointFile,
     MarginalLikelihood,
     OuterLoop,
     TrainingRecord,
@@ -60,7 +59,7 @@ class FromShallow:
         validation: ValidationEpisodes | None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
-        checkpoint: CheckpointFile | None = None,
+        *how: Any,
     ) -> TrainingRecord:
         """Train a learner in place, as :class:`OuterLoop` does."""
         if optimizer_state is None:
@@ -70,7 +69,7 @@ class FromShallow:
             self.first.run(shallow, sampler, None, generator)
             KernelHyperparameters.of(shallow).put_into(learner)
         return self.then.run(
-            learner, sampler, validation, generator, optimizer_state, checkpoint
+            learner, sampler, validation, generator, optimizer_state, *how
         )
 
 

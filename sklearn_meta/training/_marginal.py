@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sklearn_meta.episodes import RowEpisodeSampler, draw_without_replacement
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.functional import log_marginal_likelihood
-from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._outer_loop import TrainingRecord
 
 __all__ = ["MarginalLikelihood"]
@@ -58,11 +57,12 @@ class MarginalLikelihood:
         validation: None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
-        checkpoint: CheckpointFile | None = None,
+        *how: Any,
     ) -> TrainingRecord:
         """Fit the parameters of a `KernelLearner` without networks, in place.
 
-        It takes about a second, so that nothing is written to a checkpoint.
+        It takes about a second: there is no checkpoint, and every one of several
+        processes takes all of its steps.
         """
         optimizer = _build_optimizer(learner)
         if optimizer_state is not None:
