@@ -12,6 +12,7 @@ from sklearn_meta.functional.derivatives import (
 )
 from sklearn_meta.functional.descent import adapt_without_graph
 from sklearn_meta.functional.factors import stable_cholesky
+from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -64,6 +65,7 @@ __all__ = [
     "check_row_independent",
     "class_counts",
     "class_means",
+    "conjugate_gradients",
     "cosine_similarity",
     "covariance_factors",
     "cross_entropy_loss",
@@ -79,6 +81,7 @@ __all__ = [
     "perceptron_chain",
     "run_perceptron",
     "softmax_coefficients",
+    "solve_implicitly",
     "squared_error",
     "squared_error_loss",
     "squared_error_with_noise",

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from sklearn_meta.functional.derivatives import InnerLoss
-from sklearn_meta.functional.inner_loop import (
-    Evaluation,
-    Rates,
-    descend,
-    is_diverged,
-)
+from sklearn_meta.functional.evaluation import evaluate_by_formulas
+from sklearn_meta.functional.inner_loop import Rates, descend, is_diverged
 from sklearn_meta.functional.perceptron import (
     Chain,
     LayerTape,
@@ -81,7 +77,6 @@ def adapt_without_graph(
     >>> diverged, adapted["0.bias"].squeeze()
     (tensor([True, True]), tensor([0., 0.]))
     """
-
     with torch.no_grad():
         start = with_task_axis(chain, params, len(X))
         if not n_steps:
@@ -93,7 +88,8 @@ def adapt_without_graph(
         diverged = is_diverged(loss.per_task(outputs), loss.per_task(last), adapted)
         # One look at the device. To go back takes the iterates, which are not kept.
         if bool(diverged.any()):
-            return _descend_with_iterates(chain, start, X, loss, lr, n_steps)
+            evaluate = evaluate_by_formulas(chain, X, loss)
+            return descend(evaluate, start, lr, n_steps, guard=True)
         return adapted, diverged
 
 
@@ -113,21 +109,6 @@ def _descend_in_place(
         tape = record(forward_pass(chain, adapted, X), loss, curved=False)
         _step_down_(adapted, tape.layers, lr)
     return adapted, traces[-1].h_next
-
-
-def _descend_with_iterates(
-    chain: Chain, start: Parameters, X: Tensor, loss: InnerLoss, lr: Rates, n_steps: int
-) -> tuple[Parameters, Tensor]:
-    """The same steps, after which a diverged task gets its best iterate back."""
-
-    def evaluate(at: Parameters) -> Evaluation:
-        traces = forward_pass(chain, at, X)
-        return (
-            lambda: loss.per_task(traces[-1].h_next),
-            lambda: gradient_of(record(traces, loss, curved=False).layers),
-        )
-
-    return descend(evaluate, start, lr, n_steps, guard=True)
 
 
 def _step_down_(params: Parameters, layers: list[LayerTape], lr: Rates) -> None:

@@ -211,7 +211,9 @@ class _InnerLoop(Function):
         for _ in range(plan.n_steps):
             traces = forward_pass(plan.chain, params, X)
             tape = record(traces, plan.loss, curved=plan.second_order)
-            params = step_down(with_task_axis(plan.chain, params, len(X)), tape, plan.lr)
+            params = step_down(
+                with_task_axis(plan.chain, params, len(X)), tape, plan.lr
+            )
             if plan.second_order or plan.rate_names:
                 ctx.tapes.append(tape)
         return tuple(params[name] for name in plan.names)
@@ -270,7 +272,9 @@ def _shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
     return {name for name, p in params.items() if p.ndim == n_axes.get(name, 1)}
 
 
-def with_task_axis(chain: Chain, params: Mapping[str, Tensor], n_tasks: int) -> Parameters:
+def with_task_axis(
+    chain: Chain, params: Mapping[str, Tensor], n_tasks: int
+) -> Parameters:
     """The parameters with an axis of tasks, as views."""
     shared = _shared_names(chain, params)
     return {
