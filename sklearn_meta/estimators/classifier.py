@@ -120,7 +120,10 @@ class TaskClassifierMixin(ClassifierMixin):
 
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the target is continuous."""
-        check_classification_targets(rows.y)
+        # Integers and texts are labels. scikit-learn would take its time over them, and
+        # warn of support sets with a class for every other row.
+        if rows.y.dtype.kind not in "biuU":
+            check_classification_targets(rows.y)
 
 
 class MetaClassifierMixin(TaskClassifierMixin):

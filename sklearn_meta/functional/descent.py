@@ -5,20 +5,19 @@ that all tasks share, and every later one overwrites its own copies.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sklearn_meta.functional.derivatives import InnerLoss
+from sklearn_meta.functional.derivatives import Activation, InnerLoss
 from sklearn_meta.functional.evaluation import evaluate_by_formulas
 from sklearn_meta.functional.inner_loop import Rates, descend, is_diverged
 from sklearn_meta.functional.perceptron import (
     Chain,
-    LayerTape,
     Parameters,
     add_product_,
     forward_pass,
-    gradient_of,
     record,
 )
 from sklearn_meta.functional.recursion import step_down, with_task_axis
@@ -93,6 +92,16 @@ def adapt_without_graph(
         return adapted, diverged
 
 
+class _Layer(NamedTuple):
+    """One layer of every task, and views of it that see what is written into it."""
+
+    activation: Activation
+    weight: Tensor  # (n_tasks, n_out, n_in)
+    bias: Tensor  # (n_tasks, n_out)
+    weight_T: Tensor
+    bias_row: Tensor  # (n_tasks, 1, n_out)
+
+
 def _descend_in_place(
     chain: Chain,
     params: Mapping[str, Tensor],
@@ -105,18 +114,65 @@ def _descend_in_place(
     traces = forward_pass(chain, params, X)
     tape = record(traces, loss, curved=False)
     adapted = step_down(with_task_axis(chain, params, len(X)), tape, lr)
+    layers = _layers_of(chain, adapted)
+    rates = [_rates_of(name, lr) for name, _ in chain]
     for _ in range(n_steps - 1):
-        tape = record(forward_pass(chain, adapted, X), loss, curved=False)
-        _step_down_(adapted, tape.layers, lr)
+        _step_in_place(layers, rates, X, loss)
     return adapted, traces[-1].h_next
 
 
-def _step_down_(params: Parameters, layers: list[LayerTape], lr: Rates) -> None:
-    """One step of every task against its gradient, in place."""
+def _layers_of(chain: Chain, params: Parameters) -> list[_Layer]:
+    """The layers with parameters of (n_tasks, ...)."""
+    layers = []
+    for name, activation in chain:
+        weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+        views = weight.mT, bias.unsqueeze(1)
+        layers.append(_Layer(activation, weight, bias, *views))
+    return layers
+
+
+def _rates_of(name: str, lr: Rates) -> tuple[float | Tensor, float | Tensor]:
+    """The rates of a layer's weight and bias."""
     if isinstance(lr, Mapping):
-        for name, gradient in gradient_of(layers).items():
-            params[name].sub_(lr[name] * gradient)
-        return
+        return lr[f"{name}.weight"], lr[f"{name}.bias"]
+    return lr, lr
+
+
+def _step_in_place(
+    layers: list[_Layer],
+    rates: list[tuple[float | Tensor, float | Tensor]],
+    X: Tensor,
+    loss: InnerLoss,
+) -> None:
+    """One step of every task down its gradient, as `perceptron` derives it."""
+    h, inputs, values = X, [], []
     for layer in layers:
-        add_product_(params[f"{layer.name}.weight"], layer.delta, layer.h, -lr)
-        params[f"{layer.name}.bias"].sub_(layer.delta.sum(1), alpha=lr)
+        inputs.append(h)
+        z = torch.baddbmm(layer.bias_row, h, layer.weight_T)
+        h = layer.activation.value(z)
+        values.append((z, h))
+    u = loss.gradient(h)
+    for i in range(len(layers) - 1, -1, -1):
+        layer, slope = layers[i], layers[i].activation.slope
+        delta = u if slope is None else slope(*values[i]).mul_(u)
+        if i:  # before the weight moves
+            u = torch.bmm(delta, layer.weight)
+        _subtract_gradient(layer, delta, inputs[i], *rates[i])
+
+
+def _subtract_gradient(
+    layer: _Layer,
+    delta: Tensor,
+    h: Tensor,
+    weight_rate: float | Tensor,
+    bias_rate: float | Tensor,
+) -> None:
+    """Move a layer's parameters, in place."""
+    if isinstance(weight_rate, Tensor):
+        layer.weight.sub_(weight_rate * (delta.mT @ h))
+    else:
+        add_product_(layer.weight, delta, h, -weight_rate)
+    if isinstance(bias_rate, Tensor):
+        layer.bias.sub_(bias_rate * delta.sum(1))
+    else:
+        layer.bias.sub_(delta.sum(1), alpha=bias_rate)
