@@ -1,11 +1,14 @@
 """The parameters that all meta-estimators share, and those of their parts."""
 
+import os
 from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
+
+from sklearn_meta.training import Checkpoint
 
 COMMON_CONSTRAINTS: dict = {
     "hidden_layer_sizes": [tuple, list],
@@ -25,7 +28,9 @@ COMMON_CONSTRAINTS: dict = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "standardize": ["boolean"],
+    "pooled_estimator": [HasMethods(["fit", "predict"]), StrOptions({"auto"}), None],
     "callbacks": [list, None],
+    "checkpoint": [str, os.PathLike, Checkpoint, None],
     "warm_start": ["boolean"],
     "device": [str, torch.device],
     "random_state": ["random_state"],

@@ -143,7 +143,8 @@ class BaseTaskEstimator(BaseEstimator, ABC):
             )
         rows = plain_table(self, X)
         if rows is None:
-            rows = validate_data(self, X, reset=False, dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # as in `check_tasks`
+                rows = validate_data(self, X, reset=False, dtype=np.float64)
             check_magnitude("X", rows, tasks)
         return self._prepare(rows), self._task_codes(tasks, len(rows))
 
