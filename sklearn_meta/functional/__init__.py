@@ -10,6 +10,7 @@ from sklearn_meta.functional.derivatives import (
     cross_entropy_loss,
     squared_error_loss,
 )
+from sklearn_meta.functional.descent import adapt_without_graph
 from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.gaussian_process import (
     KernelRows,
@@ -56,7 +57,7 @@ from sklearn_meta.functional.prototypes import (
     mahalanobis,
     squared_euclidean,
 )
-from sklearn_meta.functional.recursion import adapt_by_recursion, adapt_without_graph
+from sklearn_meta.functional.recursion import adapt_by_recursion
 
 __all__ = [
     "ACTIVATIONS",
