@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from torch import nn
 
 from sklearn_meta.base._fingerprint import describe
@@ -36,6 +37,8 @@ FEATURE_LIMIT = 6.0
 # with fewer tasks (or classes), holding some out costs more than it tells
 MIN_UNITS_TO_HOLD_OUT = 10
 VALIDATION_EPISODES = (64, 256)
+# rows that are scaled at a time: temporary copies stay small beside a large table
+BLOCK_ROWS = 2**17
 EPISODES_PER_HELD_OUT_TASK = 8
 
 
@@ -150,8 +153,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         if window is None or window >= len(X):
             return X, None
         # not from the state that draws the episodes: a run that goes on needs the same
-        seed = describe(self.random_state)
-        windows = TaskWindows(X, self._n_held_out(len(X)), zlib.crc32(seed.encode()))
+        seed = zlib.crc32(describe(self.random_state).encode())
+        windows = TaskWindows(X, window, self._n_held_out(len(X)), seed)
         return windows.window(0), windows
 
     def _meta_train(
@@ -271,7 +274,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         pooled_columns = 0 if self.pooled_ is None else self.pooled_.n_columns
         self.n_features_in_ = n_features - pooled_columns
         scaled = rows.X[:, : n_features - self._n_offsets()]
-        self.scaler_ = StandardScaler().fit(scaled) if self.standardize else None
+        self.scaler_ = _fit_scaler(scaled) if self.standardize else None
         self._learn_labels(rows, classes)
         self._learn_targets(rows)
         # kept, since adapting may change the number of classes: `load_model` needs it
@@ -382,8 +385,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             return X
         n_scaled = X.shape[1] - self._n_offsets()
         # by hand: the rows are checked, and a second check takes longer than a query
-        scaled = (X[:, :n_scaled] - self.scaler_.mean_) / self.scaler_.scale_
-        scaled = scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        scaled = X[:, :n_scaled] - self.scaler_.mean_
+        scaled /= self.scaler_.scale_
+        np.clip(scaled, -FEATURE_LIMIT, FEATURE_LIMIT, out=scaled)
         return (
             scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
         )
@@ -392,9 +396,26 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         """Move a table to where training happens, once."""
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
+    def _scaled_tensor(self, X: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Scale rows and move them to where training happens, a block at a time."""
+        if len(X) <= BLOCK_ROWS:
+            return self._tensor(self._scale(X), device)
+        table = torch.empty(X.shape, dtype=torch.float32, device=device)
+        for block in gen_batches(len(X), BLOCK_ROWS):
+            table[block] = self._tensor(self._scale(X[block]), device)
+        return table
+
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""
         return hasattr(self, "learner_")
+
+
+def _fit_scaler(X: np.ndarray) -> StandardScaler:
+    """Learn the scales of columns; scikit-learn copies all that it is given at once."""
+    scaler = StandardScaler()
+    for block in gen_batches(len(X), BLOCK_ROWS):
+        scaler.partial_fit(X[block])
+    return scaler
 
 
 def _pick_rows(rows: TaskRows, keep: np.ndarray) -> TaskRows:

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
+from sklearn_meta.tasks._stack import TableStack
 
 NO_TASKS_MESSAGE = (
     "{caller} got rows without task ids. Expected a TaskCollection, a sequence of "
@@ -245,12 +245,15 @@ class TaskCollection(Sequence):
         """
         if not len(self):
             raise ValueError("The collection is empty: at least one task is needed.")
-        tasks = [_check_table(task) for task in self]
-        names = [task.name for task in tasks]
+        names, sizes = [], []
+        X, y = TableStack(), TableStack()
+        for task in map(_check_table, self):
+            names.append(task.name)
+            sizes.append(len(task))
+            X.add(task.X, task.name)
+            y.add(np.asarray(task.y), task.name)
         _check_distinct(names)
-        X = _stack_rows([task.X for task in tasks], names)
-        y = np.concatenate([np.asarray(task.y) for task in tasks])
-        return X, y, np.repeat(as_id_array(names), [len(task) for task in tasks])
+        return X.merge(), y.merge(), np.repeat(as_id_array(names), sizes)
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -339,10 +342,11 @@ def as_task_collection(
 
 def _check_window(window: Any) -> int | None:
     """Return the number of tasks in memory at a time."""
-    if window is None or (
-        isinstance(window, Integral) and not isinstance(window, bool) and window >= 1
-    ):
-        return window
+    if window is None:
+        return None
+    is_int = isinstance(window, (int, np.integer)) and not isinstance(window, bool)
+    if is_int and window >= 1:
+        return int(window)
     raise ValueError(
         f"Expected window as a number of tasks of at least 1, or None, got {window!r}."
     )
@@ -377,30 +381,6 @@ def _check_table(task: Task) -> Task:
             f"{task.name!r}, got {got}."
         )
     return Task(X, task.y, task.name)
-
-
-def _stack_rows(tables: list, names: list) -> Any:
-    """Put tables with the same columns on top of each other."""
-    frames = [hasattr(table, "iloc") for table in tables]
-    if all(frames):
-        import pandas as pd
-
-        for table, name in zip(tables, names, strict=True):
-            if list(table.columns) != list(tables[0].columns):
-                raise ValueError(
-                    f"Task {name!r} has the columns {list(table.columns)}, task "
-                    f"{names[0]!r} has {list(tables[0].columns)}: give all tasks the "
-                    "same columns in the same order."
-                )
-        return pd.concat(tables, ignore_index=True)
-    arrays = [np.asarray(table) for table in tables]
-    for array, name in zip(arrays, names, strict=True):
-        if array.shape[1] != arrays[0].shape[1]:
-            raise ValueError(
-                f"Task {name!r} has {array.shape[1]} features, task {names[0]!r} has "
-                f"{arrays[0].shape[1]}: all tasks need the same columns."
-            )
-    return np.concatenate(arrays)
 
 
 def _check_distinct(names: list) -> None:

@@ -18,7 +18,9 @@ class TaskWindows:
     Parameters
     ----------
     tasks : TaskCollection
-        The collection; its ``window`` is the number of tasks in memory.
+        The collection.
+    window : int
+        Most tasks in memory at a time.
     n_held_out : int
         Tasks that are in no window, at most one window.
     seed : int
@@ -34,25 +36,27 @@ class TaskWindows:
     Examples
     --------
     >>> from sklearn_meta.tasks import TaskCollection, TaskWindows
-    >>> tasks = TaskCollection([([[0.0], [1.0]], [0.0, 1.0])] * 10, window=4)
-    >>> windows = TaskWindows(tasks, 2, seed=0)
+    >>> tasks = TaskCollection([([[0.0], [1.0]], [0.0, 1.0])] * 10)
+    >>> windows = TaskWindows(tasks, window=4, n_held_out=2, seed=0)
     >>> [len(windows.window(i)) for i in range(3)], len(windows.held_out)
     ([4, 4, 4], 2)
     """
 
-    def __init__(self, tasks: TaskCollection, n_held_out: int, seed: int) -> None:
-        self._tasks, self._seed = tasks, seed
+    def __init__(
+        self, tasks: TaskCollection, window: int, n_held_out: int, seed: int
+    ) -> None:
+        self._tasks, self._window, self._seed = tasks, window, seed
         self.n_tasks = len(tasks)
         order = np.random.default_rng(seed).permutation(len(tasks))
-        n_held_out = min(n_held_out, tasks.window)
+        n_held_out = min(n_held_out, window)
         self.held_out = tasks[np.sort(order[:n_held_out])]
         self._rest = np.sort(order[n_held_out:])
-        self._per_pass = -(-len(self._rest) // tasks.window)
+        self._per_pass = -(-len(self._rest) // window)
 
     def window(self, number: int) -> TaskCollection:
         """Return the tasks of a window, counted from 0."""
         n_pass, position = divmod(number, self._per_pass)
-        length = max(1, self._tasks.window // RUNS_OF_A_WINDOW)
+        length = max(1, self._window // RUNS_OF_A_WINDOW)
         runs = np.split(self._rest, np.arange(length, len(self._rest), length))
         shuffled = np.random.default_rng([self._seed, n_pass]).permutation(len(runs))
         order = np.concatenate([runs[i] for i in shuffled])
