@@ -1,7 +1,8 @@
 """Adapting a trained learner to tasks, and asking it about their rows.
 
 Tasks of any size go through in chunks of bounded size, small ones together; single
-tasks are a chunk of one. Nothing here builds a graph or changes the learner.
+tasks are a chunk of one. The memory of adapted tasks is bounded too. Nothing here builds
+a graph or changes the learner.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 MAX_ROWS = 16384
 # the same for tasks that adapt on a CPU: more would leave its cache
 MAX_CACHED_ROWS = 1024
+# states that are kept; tasks beyond keep their support and adapt again when asked
+MAX_STATE_BYTES = 2**29
+SUPPORT = "support"
 DTYPE = torch.float64
 
 State = dict[str, Any]
@@ -30,7 +34,8 @@ class AdaptedTasks(NamedTuple):
     Parameters
     ----------
     states : list of dict
-        A state per chunk of tasks; a tree of tensors, tasks first.
+        A state per chunk of tasks; a tree of tensors, tasks first. Where adapted
+        networks would fill the memory, ``"support"`` holds what they are made from.
     chunk : ndarray of shape (n_tasks,)
         The chunk of each task.
     slot : ndarray of shape (n_tasks,)
@@ -67,6 +72,8 @@ class AdaptedTasks(NamedTuple):
         for state, rows, sizes in self._batches(codes):
             stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
             with torch.no_grad():
+                if SUPPORT in state:
+                    state = learner.adapt(*state[SUPPORT].values())
                 prediction = learner.query(state, stack)
             found = _as_arrays(prediction, mask)
             if not parts:
@@ -126,14 +133,18 @@ def adapt_in_chunks(
     """
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
-    states = []
+    states, n_bytes = [], 0
     max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
     for c, tasks in enumerate(task_chunks(sizes, max_rows)):
         rows = row_numbers(starts[tasks], sizes[tasks])
         X_stack, mask = stack_rows(X[rows], sizes[tasks], device, DTYPE)
         Y_stack, _ = stack_rows(Y[rows], sizes[tasks], device, DTYPE)
         with torch.no_grad():
-            states.append(learner.adapt(X_stack, Y_stack, mask))
+            state = learner.adapt(X_stack, Y_stack, mask)
+        if n_bytes + count_bytes(state) > MAX_STATE_BYTES:
+            state = _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
+        n_bytes += count_bytes(state)
+        states.append(state)
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
 
@@ -153,6 +164,21 @@ def select_tasks(state: Any, slots: Tensor) -> Any:
     raise TypeError(
         f"A state is a tree of tensors in dicts, got {type(state).__name__}."
     )
+
+
+def count_bytes(state: Any) -> int:
+    """Return the memory that a tree of tensors takes."""
+    if isinstance(state, dict):
+        return sum(count_bytes(part) for part in state.values())
+    return state.numel() * state.element_size()
+
+
+def _shorten(state: State, support: State) -> State:
+    """Return the support and what is told of it, where that takes less memory."""
+    if count_bytes(support) >= count_bytes(state):
+        return state
+    told = {name: state[name] for name in ("diverged",) if name in state}
+    return {**told, SUPPORT: support}
 
 
 def move_state(state: Any, device: torch.device) -> Any:

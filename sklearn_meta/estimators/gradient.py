@@ -23,7 +23,7 @@ class _GradientEstimator(BaseMetaEstimator):
     def _gradient_learner(
         self, n_features: int, n_outputs: int, **options: Any
     ) -> GradientLearner:
-        return GradientLearner(
+        learner = GradientLearner(
             build_network(self, n_features, n_outputs),
             inner_lr=self.inner_lr,
             inner_steps=self.inner_steps,
@@ -32,13 +32,18 @@ class _GradientEstimator(BaseMetaEstimator):
             learn_inner_lr=self.variant == "metasgd",
             **options,
         )
+        learner.adapt_steps = self._steps_now()
+        return learner
+
+    def _steps_now(self) -> int:
+        """Return the steps that a new task takes."""
+        return self.inner_steps if self.adapt_steps is None else self.adapt_steps
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Take the steps that are asked for now, which may have changed since fit."""
         # a copy that shares the weights: other objects may adapt the same learner now
         learner = copy.copy(self.learner_)
-        steps = self.inner_steps if self.adapt_steps is None else self.adapt_steps
-        learner.adapt_steps = steps
+        learner.adapt_steps = self._steps_now()
         self.learner_ = learner
         super()._adapt_to(rows)
 
