@@ -1,8 +1,8 @@
 """Adapting a trained learner to tasks, and asking it about their rows.
 
 Tasks of any size go through in chunks of bounded size, small ones together; single
-tasks are a chunk of one. The memory of adapted tasks is bounded too. Nothing here builds
-a graph or changes the learner.
+tasks are a chunk of one. The memory of adapted tasks is bounded too. Nothing here
+builds a graph or changes the learner.
 """
 
 from collections.abc import Iterator
@@ -68,6 +68,8 @@ class AdaptedTasks(NamedTuple):
             ``(logits,)`` of shape (n_rows, n_classes), or ``(mean, std)``, each of
             shape (n_rows,).
         """
+        if len(self.chunk) == 1 and len(X) <= MAX_ROWS:
+            return _query_one_task(learner, self.states[0], X, device)
         parts: tuple[np.ndarray, ...] = ()
         for state, rows, sizes in self._batches(codes):
             stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
@@ -131,22 +133,39 @@ def adapt_in_chunks(
     adapted : AdaptedTasks
         The state of each task.
     """
+    if len(sizes) == 1:
+        # a state may hold on to its rows, which are not to be the caller's
+        state = _adapt_to_stack(learner, X.copy(), Y, sizes, device)
+        return AdaptedTasks([state], np.zeros(1, int), np.zeros(1, int))
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
-    states, n_bytes = [], 0
+    states, room = [], MAX_STATE_BYTES
     max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
     for c, tasks in enumerate(task_chunks(sizes, max_rows)):
         rows = row_numbers(starts[tasks], sizes[tasks])
-        X_stack, mask = stack_rows(X[rows], sizes[tasks], device, DTYPE)
-        Y_stack, _ = stack_rows(Y[rows], sizes[tasks], device, DTYPE)
-        with torch.no_grad():
-            state = learner.adapt(X_stack, Y_stack, mask)
-        if n_bytes + count_bytes(state) > MAX_STATE_BYTES:
-            state = _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
-        n_bytes += count_bytes(state)
-        states.append(state)
+        stack = (X[rows], Y[rows], sizes[tasks], device)
+        states.append(_adapt_to_stack(learner, *stack, max_bytes=room))
+        room -= count_bytes(states[-1])
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
+
+
+def _adapt_to_stack(
+    learner: nn.Module,
+    X: np.ndarray,
+    Y: np.ndarray,
+    sizes: np.ndarray,
+    device: torch.device,
+    max_bytes: float = np.inf,
+) -> State:
+    """Adapt to tasks that go through the learner at once; shorten a large state."""
+    X_stack, mask = stack_rows(X, sizes, device, DTYPE)
+    Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
+    with torch.no_grad():
+        state: State = learner.adapt(X_stack, Y_stack, mask)
+    if count_bytes(state) > max_bytes:
+        return _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
+    return state
 
 
 def row_numbers(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -174,11 +193,12 @@ def count_bytes(state: Any) -> int:
 
 
 def _shorten(state: State, support: State) -> State:
-    """Return the support and what is told of it, where that takes less memory."""
+    """Return the support in place of a state, where it takes less memory."""
     if count_bytes(support) >= count_bytes(state):
         return state
-    told = {name: state[name] for name in ("diverged",) if name in state}
-    return {**told, SUPPORT: support}
+    # what users are warned of is to be known before anyone asks
+    known = {name: state[name] for name in ("diverged",) if name in state}
+    return {**known, SUPPORT: support}
 
 
 def move_state(state: Any, device: torch.device) -> Any:
@@ -190,6 +210,17 @@ def move_state(state: Any, device: torch.device) -> Any:
     if isinstance(state, list):
         return [move_state(part, device) for part in state]
     return state
+
+
+def _query_one_task(
+    learner: nn.Module, state: State, X: np.ndarray, device: torch.device
+) -> tuple[np.ndarray, ...]:
+    """Return the prediction of rows that all belong to the only task."""
+    stack, _ = stack_rows(X, np.array([len(X)]), device, DTYPE)
+    with torch.no_grad():
+        prediction = learner.query(state, stack)
+    parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
+    return tuple(part[0].cpu().numpy() for part in parts)
 
 
 def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from sklearn_meta.functional import (
 )
 from sklearn_meta.learners import (
     GradientLearner,
+    KernelLearner,
     LogisticPrototypeLearner,
     ProcessLearner,
     PrototypeLearner,
@@ -56,7 +57,15 @@ def _process(likelihood, n_outputs=N_CLASSES, **options):
     )
 
 
+def _kernel(**options):
+    return KernelLearner(N_FEATURES, **({"hidden_layer_sizes": (6, 5)} | options))
+
+
 REGRESSORS = {
+    "kernel": lambda: _kernel(),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
+    "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
     "maml_vmap": lambda: _maml(wrap=True),
     "anil": lambda: _maml(adapted="head"),
@@ -94,6 +103,14 @@ SHARED_CLASSIFIERS = {
     "transformer_classes": lambda: _process(
         "categorical", architecture="transformer", encoder=_mlp(5)
     ),
+    # the last columns of a row are logits to start from
+    "maml_offsets": lambda: _class_maml(n_offsets=N_CLASSES),
+    "maml_offsets_vmap": lambda: _class_maml(n_offsets=N_CLASSES, wrap=True),
+    "anil_offsets": lambda: _class_maml(n_offsets=N_CLASSES, adapted="head"),
+    "prototypes_offsets": lambda: PrototypeLearner(
+        _mlp(6), n_shared_classes=N_CLASSES, n_offsets=N_CLASSES
+    ),
+    "cnp_offsets": lambda: _process("categorical", n_offsets=N_CLASSES),
 }
 LEARNERS = REGRESSORS | LOCAL_CLASSIFIERS | SHARED_CLASSIFIERS
 
@@ -322,5 +339,7 @@ def test_learner_with_batch_norm_network_is_rejected(name):
     with pytest.raises(ValueError, match="LayerNorm"):
         if family is ProcessLearner:
             _process("categorical", encoder=network)
+        elif family is KernelLearner:
+            _kernel(network=network)
         else:
             family(network)

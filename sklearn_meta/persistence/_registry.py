@@ -7,7 +7,9 @@ from torch import nn
 
 from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
+from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
+from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.training import Checkpoint, seeded
@@ -28,7 +30,9 @@ RECORDS: dict[str, type] = {
         Checkpoint,
         ClassNoise,
         ClassWhitening,
+        KernelHyperparameters,
         NumericScale,
+        PooledModel,
         ShiftNoise,
     )
 }
