@@ -12,6 +12,11 @@ from sklearn_meta.functional.derivatives import (
 )
 from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
+from sklearn_meta.functional.laplace import (
+    LaplacePosterior,
+    laplace_logits,
+    laplace_posterior,
+)
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -53,6 +58,7 @@ __all__ = [
     "STD_FLOOR",
     "Gaussian",
     "InnerLoss",
+    "LaplacePosterior",
     "adapt_by_recursion",
     "adapt_without_graph",
     "apply_rows",
@@ -69,6 +75,8 @@ __all__ = [
     "descend",
     "gaussian_nll",
     "inner_loop",
+    "laplace_logits",
+    "laplace_posterior",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",

@@ -4,6 +4,10 @@ All share one contract, tasks first: ``adapt(X_support, Y_support, support_mask)
 gives a state, ``query(state, X_query)`` the prediction, ``forward`` both.
 """
 
+from sklearn_meta.learners.class_kernel import (
+    LocalClassKernelLearner,
+    SharedClassKernelLearner,
+)
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
@@ -11,7 +15,9 @@ from sklearn_meta.learners.process import ProcessLearner
 
 __all__ = [
     "GradientLearner",
+    "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
     "ProcessLearner",
     "PrototypeLearner",
+    "SharedClassKernelLearner",
 ]
