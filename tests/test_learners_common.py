@@ -79,9 +79,9 @@ LOCAL_CLASSIFIERS = {
     "protomaml_vmap": lambda: _class_maml(6, head="prototypes", wrap=True),
     "protoanil": lambda: _class_maml(6, head="prototypes", adapted="head"),
     "logistic": lambda: LogisticPrototypeLearner(),
-    "kernel_blocks": lambda: LocalClassKernelLearner(n_blocks=2),
-    "kernel_blocks_corrected": lambda: LocalClassKernelLearner(
-        2, _correction(class_equivariant=True)
+    "kernel_blocks": lambda: LocalClassKernelLearner(2, 2),
+    "kernel_blocks_deep": lambda: LocalClassKernelLearner(
+        2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)
     ),
     "protosgd": lambda: _class_maml(6, head="prototypes", learn_inner_lr=True),
     **{
@@ -117,7 +117,6 @@ WITHOUT_NETWORK = {
     "kernel",
     "kernel_offset",
     "kernel_blocks",
-    "kernel_blocks_corrected",
 }
 LEARNERS = REGRESSORS | LOCAL_CLASSIFIERS | SHARED_CLASSIFIERS
 
@@ -347,7 +346,7 @@ def test_learner_with_batch_norm_network_is_rejected(name):
     with pytest.raises(ValueError, match="LayerNorm"):
         if family is ProcessLearner:
             _process("categorical", encoder=network)
-        elif family is SharedClassKernelLearner:
+        elif family in (LocalClassKernelLearner, SharedClassKernelLearner):
             family(N_FEATURES, N_CLASSES, network=network)
         else:
             family(network)

@@ -51,7 +51,7 @@ def laplace_posterior(
     Parameters
     ----------
     kernel : Tensor of shape (n_tasks, n_support, n_support)
-        Positive semi-definite; up to about 1e7.
+        Positive semi-definite up to rounding.
     offset : Tensor of shape (n_tasks, n_support, n_classes)
         Prior logits. The dtype's minimum rules a class out.
     Y : Tensor of shape (n_tasks, n_support, n_classes)
@@ -65,7 +65,7 @@ def laplace_posterior(
     Returns
     -------
     LaplacePosterior
-        In the dtype of `Y`; inside, float64 is used.
+        In the dtype of the kernel; inside, float64 is used.
 
     Notes
     -----
@@ -88,10 +88,11 @@ def laplace_posterior(
     """
     if not Y.shape[1]:
         return LaplacePosterior(Y, kernel)
-    dtype = Y.dtype
+    dtype = kernel.dtype
     kernel, offset, Y = kernel.double(), offset.double(), Y.double()
     real = mask.unsqueeze(-1)
     kernel = torch.where(real & real.mT, kernel, 0.0)
+    kernel = kernel + _rounding(kernel, dtype)
     problem = _Problem(kernel, torch.where(real, offset, 0.0), Y, real)
     with torch.no_grad():
         a = softmax_coefficients(kernel, Y, mask, offset=problem.offset)
@@ -149,6 +150,13 @@ def laplace_logits(
     variance = 2 * (diagonal - explained).clamp_min(0)
     shrunk = mode / torch.sqrt(1 + kappa * variance).unsqueeze(-1)
     return mask_absent(shrunk, present)
+
+
+def _rounding(kernel: Tensor, dtype: torch.dtype) -> Tensor:
+    """Diagonals that outweigh the rounding of a kernel computed in another dtype."""
+    diagonal = kernel.detach().diagonal(dim1=1, dim2=2)
+    unit = 10 * torch.finfo(dtype).eps
+    return torch.diag_embed(unit * diagonal.sum(1, keepdim=True).expand_as(diagonal))
 
 
 class _Problem(NamedTuple):

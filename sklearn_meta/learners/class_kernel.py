@@ -20,9 +20,6 @@ from sklearn_meta.functional import (
 from sklearn_meta.learners.parts import LearnedNumbers, State
 from sklearn_meta.learners.process import ProcessLearner
 
-# mean variance of a logit: beyond, float64 cannot factor the kernel, and a standard
-# deviation of 1000 makes no sense for the logarithm of odds
-_LARGEST_VARIANCE = 1e6
 _OF_CORRECTION = "correction_"
 
 
@@ -58,10 +55,7 @@ class _LaplaceLearner(nn.Module):
         Y = zero_padding(Y_support, support_mask)
         state = self._describe(X, Y, support_mask)
         rows = self._rows(state, X)
-        variance = (self._variance(rows) * support_mask).sum(1)
-        variance = variance / support_mask.sum(1).clamp_min(1)
         scale = (self.numbers("shots") * state["log_count"]).exp()
-        scale = scale / (scale * variance / _LARGEST_VARIANCE).clamp_min(1)
         kernel = self._kernel(rows, rows) * scale[:, None, None]
         offset = self._offset(state, X)
         posterior = laplace_posterior(kernel, offset, Y, support_mask)
@@ -275,8 +269,12 @@ class LocalClassKernelLearner(_LaplaceLearner):
 
     Parameters
     ----------
+    block_size : int
+        Number of columns of a block.
     n_blocks : int
         Number of blocks.
+    network : nn.Module, default=None
+        Maps rows (n, n_columns) to features (n, width) that make one more block.
     correction : ProcessLearner, default=None
         Reads the support itself; its logits, zero at first, are added.
 
@@ -284,7 +282,7 @@ class LocalClassKernelLearner(_LaplaceLearner):
     --------
     >>> import torch
     >>> from sklearn_meta.learners import LocalClassKernelLearner
-    >>> learner = LocalClassKernelLearner(n_blocks=2)
+    >>> learner = LocalClassKernelLearner(block_size=3, n_blocks=2)
     >>> X, Y = torch.randn(1, 2, 6), torch.eye(2)[None]
     >>> mask = torch.ones(1, 2, dtype=torch.bool)
     >>> learner(X, Y, mask, torch.randn(1, 7, 6)).shape
@@ -299,14 +297,23 @@ class LocalClassKernelLearner(_LaplaceLearner):
     }
     BLOCK_STARTS: ClassVar[dict[str, float]] = {"linear": 0.1, "rbf": 0.0, "width": 0.3}
 
-    def __init__(self, n_blocks: int, correction: ProcessLearner | None = None):
+    def __init__(
+        self,
+        block_size: int,
+        n_blocks: int,
+        *,
+        network: nn.Module | None = None,
+        correction: ProcessLearner | None = None,
+    ):
         super().__init__()
-        self.n_blocks = n_blocks
-        blocks = {
-            name: torch.full((n_blocks,), start)
-            for name, start in self.BLOCK_STARTS.items()
-        }
+        if network is not None:
+            check_row_independent(network)
+        self.block_size, self.n_blocks = block_size, n_blocks
+        n_terms = n_blocks + (network is not None)
+        starts = self.BLOCK_STARTS.items()
+        blocks = {name: torch.full((n_terms,), start) for name, start in starts}
         self.numbers = LearnedNumbers(**self.STARTS, **blocks)
+        self.network = network
         self.correction = correction
 
     def query(self, state: State, X_query: Tensor) -> Tensor:
@@ -333,13 +340,20 @@ class LocalClassKernelLearner(_LaplaceLearner):
         """Classes without rows are absent; the count is that of rows per class."""
         present = class_counts(Y) > 0
         count = mask.sum(1).clamp_min(1)
-        shots = count / present.sum(1).clamp_min(1)
-        center = X.sum(1, keepdim=True) / count[:, None, None]
-        return {"present": present, "log_count": shots.to(X).log(), "center": center}
+        shots = (count / present.sum(1).clamp_min(1)).to(X)
+        rows = zero_padding(self._with_features(X), mask)
+        center = rows.sum(1, keepdim=True) / count[:, None, None]
+        return {"present": present, "log_count": shots.log(), "center": center}
 
     def _rows(self, state: State, X: Tensor) -> Tensor:
         """Rows as seen from the middle of the support."""
-        return X - state["center"]
+        return self._with_features(X) - state["center"]
+
+    def _with_features(self, X: Tensor) -> Tensor:
+        """Rows with the learned features as a last block."""
+        if self.network is None:
+            return X
+        return torch.cat([X, apply_rows(self.network, X)], -1)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """A linear term and a squared exponential for each block."""
@@ -347,22 +361,25 @@ class LocalClassKernelLearner(_LaplaceLearner):
             linear * (part_a @ part_b.mT) / part_a.shape[-1]
             + rbf * squared_exponential(part_a, part_b, width)
             for part_a, part_b, linear, rbf, width in zip(
-                a.chunk(self.n_blocks, -1),
-                b.chunk(self.n_blocks, -1),
-                *self._block_numbers(),
-                strict=True,
+                self._blocks(a), self._blocks(b), *self._weights(), strict=True
             )
         ]
         return torch.stack(terms).sum(0)
 
     def _variance(self, rows: Tensor) -> Tensor:
         """The diagonal of the kernel."""
-        linear, rbf, _ = self._block_numbers()
-        squares = rows.unflatten(-1, (self.n_blocks, -1)).square().mean(-1)
-        return squares @ linear + rbf.sum()
+        linear, rbf, _ = self._weights()
+        squares = [block.square().mean(-1) for block in self._blocks(rows)]
+        return torch.stack(squares, -1) @ linear + rbf.sum()
 
-    def _block_numbers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of the terms and length scales, each (n_blocks,)."""
+    def _blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The blocks of rows, with that of the learned features last."""
+        size, n_columns = self.block_size, self.block_size * self.n_blocks
+        blocks = rows[..., :n_columns].split(size, -1)
+        return blocks if self.network is None else (*blocks, rows[..., n_columns:])
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of the terms and length scales, each (n_terms,)."""
         return (
             self.numbers("linear").exp(),
             self.numbers("rbf").exp(),
