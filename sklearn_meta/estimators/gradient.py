@@ -119,6 +119,10 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -231,6 +235,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         n_iter_no_change=5,
         standardize=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -260,6 +265,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -350,6 +356,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -458,6 +468,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         standardize=True,
         normalize_y=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -487,6 +498,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         self.standardize = standardize
         self.normalize_y = normalize_y
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
