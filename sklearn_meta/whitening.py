@@ -99,9 +99,11 @@ class ClassWhitening(NamedTuple):
         ----------
         X : ndarray of shape (n_rows, n_features)
             Scaled rows.
-        forms : sequence of {"plain", "scaled", "white", "between"}
+        forms : sequence of {"plain", "scaled", "white", "between", "spread"}
             "plain" in their own units, "scaled" as they come, "white" with the identity
-            as covariance within classes up to a factor, and "between".
+            as covariance within classes up to a factor, so that the mean square over
+            all classes is 1, and "between". "spread" is no form of the row but the
+            logarithm of the variance of class means along each axis of "white".
 
         Returns
         -------
@@ -109,17 +111,18 @@ class ClassWhitening(NamedTuple):
             Centred.
         """
         centred = X - self.center
-        # rows of all classes have a mean square of 1
-        white = self.axes / np.sqrt(1 + self.spread.mean())
-        maps = {"white": white, "between": self.components}
-        return np.hstack(
-            [
-                centred @ maps[form]
-                if form in maps
-                else centred * (self.units if form == "plain" else 1.0)
-                for form in forms
-            ]
-        )
+        blocks = {
+            "plain": lambda: centred * self.units,
+            "scaled": lambda: centred,
+            "white": lambda: centred @ self.axes / np.sqrt(1 + self.spread.mean()),
+            "between": lambda: centred @ self.components,
+            "spread": lambda: np.broadcast_to(self._log_spread(), X.shape),
+        }
+        return np.hstack([blocks[form]() for form in forms])
+
+    def _log_spread(self) -> np.ndarray:
+        """Logarithm of the variance of class means along each axis of "white"."""
+        return np.log(self.spread / (1 + self.spread.mean()))
 
 
 class CrossFitted(NamedTuple):

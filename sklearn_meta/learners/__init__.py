@@ -8,12 +8,14 @@ from sklearn_meta.learners.class_kernel import (
     LocalClassKernelLearner,
     SharedClassKernelLearner,
 )
+from sklearn_meta.learners.discriminant import DiscriminantLearner
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.process import ProcessLearner
 
 __all__ = [
+    "DiscriminantLearner",
     "GradientLearner",
     "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
