@@ -3,6 +3,7 @@
 from sklearn_meta.adaptation import adapt, adapt_tasks
 from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
+    DeepKernelClassifier,
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
@@ -20,6 +21,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "DeepKernelClassifier",
     "Checkpoint",
     "MAMLClassifier",
     "MAMLRegressor",

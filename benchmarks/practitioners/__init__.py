@@ -30,6 +30,7 @@ from practitioners.own_models import (
     SoftmaxSVC,
 )
 from practitioners.pooled import Pooled, PooledForest, Shifted, WithTaskMean
+from practitioners.task_id import WithTaskId
 
 OPTIONAL = ("lightgbm", "gpboost", "merf", "statsmodels")
 MISSING = [package for package in OPTIONAL if find_spec(package) is None]
@@ -45,8 +46,6 @@ _POOLED = {
     "linear, task mean": WithTaskMean("linear"),
 }
 if "lightgbm" not in MISSING:
-    from practitioners.task_id import WithTaskId
-
     _POOLED["lightgbm, task id"] = WithTaskId()
 
 _LDA = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")

@@ -1,5 +1,6 @@
 """The public estimators, a file per family."""
 
+from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
 from sklearn_meta.estimators.ensemble import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -12,6 +13,7 @@ from sklearn_meta.estimators.process import (
 )
 
 __all__ = [
+    "DeepKernelClassifier",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -1,40 +1,26 @@
 """Prototypical networks: adapting is a mean per class in a learned space."""
 
-import warnings
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-import torch
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
-from sklearn_meta.episodes import ClassEpisodeSampler
-from sklearn_meta.estimators.classifier import (
-    MetaClassifierMixin,
-    thin_out,
-    usable_classes,
-)
+from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
 from sklearn_meta.estimators.networks import build_network
-from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
+from sklearn_meta.estimators.whitened import WhitenedClassesMixin
 from sklearn_meta.learners import LogisticPrototypeLearner, PrototypeLearner
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
 
 __all__ = ["ProtoNetClassifier"]
 
 # up to here (counting each class of each task) a network was worse in every trial
 MAX_CLASSES_TO_WHITEN = 64
-# below, none can be held out with two left on both sides
-MIN_CLASSES_TO_CROSS_FIT = 4
-# rows of a support whose kernel matrix is factored
-MAX_HEAD_ROWS = 2000
 
 
-class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
+class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
     """Classifier by the nearest class mean in a learned space (prototypical network).
 
     The outer loop learns an embedding of the rows in which a class is well described
@@ -67,6 +53,12 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator or "auto", default=None
+        A scikit-learn classifier that is fitted on all rows and ignores tasks; labels
+        must be shared. The logarithms of its probabilities become features and the
+        point from which the learner's logits are counted; in meta-training they come
+        out of fold, with folds split by task. "auto" takes a linear model, gradient
+        boosting or their mean, whichever has the least log-loss out of fold.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
         their task, so that new tasks may bring new classes. "auto": one table (or a
@@ -131,6 +123,9 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         The labels: those of ``fit`` if they are shared, else those of the support.
     label_mode_ : {"shared", "task"}
         What labels mean.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     embedding_ : {"network", "whitened"}
@@ -204,6 +199,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -216,6 +212,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         distance="euclidean",
         module=None,
         module_params=None,
+        pooled_estimator=None,
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
@@ -244,6 +241,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.distance = distance
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
@@ -266,14 +264,15 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
-        """Learn what labels mean and, in closed form, how classes differ."""
-        super()._learn_targets(rows, classes)
+    def _whitens(self) -> bool:
+        """Whiten rows where no network embeds them."""
+        return self.embedding_ == "whitened"
+
+    def _learn_targets(self, rows: TaskRows) -> None:
+        """Choose the embedding and, in closed form, learn how classes differ."""
         cells = LocalClasses.of(rows.y, rows.codes)
         self.embedding_ = self._choose_embedding(len(cells.cell_task))
-        if self.embedding_ == "whitened":
-            X, everything = super()._scale(rows.X), np.ones(len(cells.cell_task), bool)
-            self.whitening_ = ClassWhitening.of(X, cells, everything, self._units())
+        super()._learn_targets(rows)
 
     def _choose_embedding(self, n_classes: int) -> str:
         """Return the embedding to use; "auto" whitens where classes are few."""
@@ -301,76 +300,18 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             build_network(self, n_features, None),
             distance=self.distance,
             n_shared_classes=n_outputs if shared else None,
+            n_offsets=self._n_offsets(),
         )
 
-    def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features, and whiten them."""
-        X = super()._scale(X)
-        return self.whitening_.transform(X) if self.embedding_ == "whitened" else X
-
-    def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
+    def _hold_out(
+        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
+    ) -> HeldOut:
         """Hold nothing out for eleven numbers that are cross-fitted."""
         if self.embedding_ == "network":
-            return super()._hold_out(rows, random_state)
+            return super()._hold_out(rows, validation, random_state)
         if self.early_stopping is True:
             raise ValueError(
                 "early_stopping=True has nothing to stop for embedding='whitened', "
                 "which learns eleven numbers on held-out classes. Use 'auto' or False."
             )
         return HeldOut(rows, None)
-
-    def _class_sampler(
-        self, rows: TaskRows, device: torch.device
-    ) -> ClassEpisodeSampler:
-        """Draw episodes of held-out classes, whitened by the statistics of the rest."""
-        if self.embedding_ == "network":
-            return super()._class_sampler(rows, device)
-        rows, classes = usable_classes(rows)
-        folds = self._folds(classes)
-        fitted = cross_fit(super()._scale(rows.X), classes, folds, self._units())
-        return ClassEpisodeSampler(
-            self._tensor(fitted.X, device),
-            fitted.cell_sizes,
-            fitted.per_task,
-            self.n_ways,
-            self._shot_range(),
-            self.n_queries,
-            fitted.is_scored,
-        )
-
-    def _adapt_to_new(self, rows: TaskRows) -> None:
-        """Say so where the head will not use all rows."""
-        large = np.flatnonzero(rows.sizes > MAX_HEAD_ROWS)
-        if self.embedding_ == "whitened" and len(large):
-            warnings.warn(
-                f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} "
-                f"rows; the logistic head uses {MAX_HEAD_ROWS} of them, evenly over "
-                "the classes. Use embedding='network' for large supports.",
-                LargeSupportWarning,
-                stacklevel=3,
-            )
-        super()._adapt_to_new(rows)
-
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Adapt to at most as many rows as the head can bear."""
-        if self.embedding_ == "whitened" and rows.sizes.max() > MAX_HEAD_ROWS:
-            rows = thin_out(rows, MAX_HEAD_ROWS)
-        super()._adapt_to(rows)
-
-    def _units(self) -> np.ndarray | None:
-        """Return by what the features were divided."""
-        return None if self.scaler_ is None else self.scaler_.scale_
-
-    def _folds(self, classes: LocalClasses) -> np.ndarray:
-        """Return the classes each fold holds out, (n_folds, n_cells); maybe none."""
-        n_cells = len(classes.cell_task)
-        if n_cells >= MIN_CLASSES_TO_CROSS_FIT:
-            return cross_fit_folds(classes, check_random_state(self.random_state))
-        warnings.warn(
-            f"{n_cells} classes are too few to hold some out: how well new classes are "
-            "told apart is judged on the classes seen. Expect too sure probabilities "
-            f"on new classes with fewer than {MIN_CLASSES_TO_CROSS_FIT} to learn from.",
-            FewTasksWarning,
-            stacklevel=2,
-        )
-        return np.zeros((1, n_cells), bool)

@@ -43,6 +43,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.offsets import add_offset, last_columns
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
@@ -62,6 +63,7 @@ __all__ = [
     "LaplacePosterior",
     "adapt_by_recursion",
     "adapt_without_graph",
+    "add_offset",
     "apply_rows",
     "attend",
     "bounded_std",
@@ -79,6 +81,7 @@ __all__ = [
     "inner_loop",
     "laplace_logits",
     "laplace_posterior",
+    "last_columns",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",
