@@ -21,8 +21,8 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
-    "DeepKernelClassifier",
     "Checkpoint",
+    "DeepKernelClassifier",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -86,13 +86,9 @@ class ClassWhitening(NamedTuple):
     @property
     def components(self) -> np.ndarray:
         """Maps centred rows to the form "between", of a mean square of about 1."""
-        return self.axes * np.sqrt(
-            self.spread / (1 + self.spread) / self.spread.mean()
-        )
+        return self.axes * np.sqrt(self.spread / (1 + self.spread) / self.spread.mean())
 
-    def transform(
-        self, X: np.ndarray, forms: Sequence[str] = FORMS
-    ) -> np.ndarray:
+    def transform(self, X: np.ndarray, forms: Sequence[str] = FORMS) -> np.ndarray:
         """Return some forms of the rows side by side.
 
         Parameters

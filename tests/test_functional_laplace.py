@@ -54,7 +54,7 @@ def test_laplace_posterior_matches_a_general_optimizer(problem):
 
 def test_laplace_posterior_precision_is_the_trace_of_the_dense_inverse(problem):
     # the structured inverse saves a factor of n_classes^2 and must not change it
-    kernel, offset, Y = problem
+    kernel, offset, _ = problem
     posterior = _solve(*problem)
     p = torch.softmax(offset + kernel @ posterior.coefficients, -1)[0]
     curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -72,7 +72,9 @@ def test_laplace_of_two_classes_is_the_binary_process_of_scikit_learn():
         pytest.skip("this scikit-learn does not tell the latent function")
     X = np.random.RandomState(0).normal(size=(12, 3))
     y = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
-    process = GaussianProcessClassifier(ConstantKernel(2) * DotProduct(), optimizer=None)
+    process = GaussianProcessClassifier(
+        ConstantKernel(2) * DotProduct(), optimizer=None
+    )
     mean, variance = process.fit(X[:8], y[:8]).latent_mean_and_variance(X[8:])
     kernel = torch.as_tensor(X @ X.T + 1)[None]
     Y = torch.eye(2, dtype=torch.float64)[y[:8]][None]
@@ -125,7 +127,9 @@ def test_laplace_posterior_of_huge_kernels_is_finite(problem, scale, dtype):
         assert part.isfinite().all()
 
 
-def test_laplace_posterior_with_padding_and_an_absent_class_is_that_of_the_rest(problem):
+def test_laplace_posterior_with_padding_and_an_absent_class_is_that_of_the_rest(
+    problem,
+):
     # rows of padding and classes that are ruled out carry no information
     kernel, offset, Y = problem
     expected = _solve(kernel[:, :6, :6], offset[:, :6], Y[:, :6])
@@ -153,6 +157,4 @@ def test_softmax_coefficients_with_an_offset_go_to_the_same_mode(problem):
     kernel, offset, Y = problem
     mask = torch.ones(1, 8, dtype=torch.bool)
     found = softmax_coefficients(kernel, Y, mask, n_iter=3000, offset=offset)
-    torch.testing.assert_close(
-        found, _solve(*problem).coefficients, rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(found, _solve(*problem).coefficients, rtol=0, atol=1e-5)

@@ -37,8 +37,9 @@ class DeepKernelClassifier(WhitenedClassesMixin, BaseMetaEstimator):
     A task's logits are those of a pooled model plus a function of the task's own, drawn
     from a Gaussian process. Adapting finds the most probable function given the support
     rows, and how sure it is (Laplace's approximation [1]_); no step size, nothing that
-    can diverge. Without hidden layers a few numbers are learned: how far tasks differ in
-    level, in each slope and in shape, and over which distances. So few tasks are enough.
+    can diverge. Without hidden layers a few numbers are learned: how far tasks differ
+    in level, in each slope and in shape, and over which distances. So few tasks are
+    enough. With them, the kernel is deep ([2]_, [3]_).
 
     Where labels are local to the task, the kernel sees each row standardised, whitened
     by the covariance within classes, and weighed by how far classes lie apart; its

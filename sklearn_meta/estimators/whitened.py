@@ -1,4 +1,4 @@
-"""Learning from few classes: closed-form statistics, numbers learned on other classes."""
+"""Learning from few classes: statistics in closed form, cross-fitted over classes."""
 
 import warnings
 from abc import abstractmethod

@@ -28,6 +28,14 @@ class LaplacePosterior(NamedTuple):
     precision : Tensor of shape (n_tasks, n_support, n_support)
         Sum over classes of how much the support reduces the variance of a class's
         logit; zero for padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import LaplacePosterior
+    >>> nothing_seen = LaplacePosterior(torch.zeros(1, 5, 3), torch.zeros(1, 5, 5))
+    >>> nothing_seen.coefficients.shape
+    torch.Size([1, 5, 3])
     """
 
     coefficients: Tensor
@@ -143,6 +151,17 @@ def laplace_logits(
     ----------
     .. [1] D. J. C. MacKay, "The evidence framework applied to classification
        networks", Neural Computation 4, 1992, equation 10.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import LaplacePosterior, laplace_logits
+    >>> posterior = LaplacePosterior(torch.zeros(1, 1, 2), torch.zeros(1, 1, 1))
+    >>> cross, diagonal = torch.zeros(1, 1, 1), torch.full((1, 1), 3.0)
+    >>> offset, present = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[True, True]])
+    >>> kappa = torch.tensor(0.5)
+    >>> laplace_logits(posterior, cross, diagonal, offset, present, kappa)
+    tensor([[[1., 0.]]])
     """
     mode = offset + cross @ posterior.coefficients
     n_pairs = (present.sum(1, keepdim=True) - 1).clamp_min(1)

@@ -33,7 +33,9 @@ class _LaplaceLearner(nn.Module):
     numbers: LearnedNumbers
     correction: ProcessLearner | None
 
-    def adapt(self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor) -> State:
+    def adapt(
+        self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
+    ) -> State:
         """Find the posterior of every task's logits.
 
         Parameters
@@ -125,7 +127,7 @@ class _LaplaceLearner(nn.Module):
         raise NotImplementedError
 
     def _offset(self, state: State, X: Tensor) -> Tensor:
-        """Return the logits before the support is seen, (n_tasks, n_rows, n_classes)."""
+        """Return the logits before the support, (n_tasks, n_rows, n_classes)."""
         raise NotImplementedError
 
 

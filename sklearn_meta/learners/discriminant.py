@@ -110,7 +110,9 @@ class DiscriminantLearner(nn.Module):
         rows, _ = X_query.chunk(2, -1)
         means, variances = state["means"], state["variances"]
         # |z|^2 / v - 2 z m / v + m^2 / v, without a row for each pair of row and class
-        distances = rows.square() @ (1 / variances).mT - 2 * rows @ (means / variances).mT
+        distances = (
+            rows.square() @ (1 / variances).mT - 2 * rows @ (means / variances).mT
+        )
         constant = (means.square() / variances + variances.log()).sum(-1)
         logits = -0.5 * (distances + constant.unsqueeze(1))
         return mask_absent(logits * state["factor"].unsqueeze(1), state["present"])
@@ -132,7 +134,9 @@ class DiscriminantLearner(nn.Module):
         log_spread = log_spread.sum(1, keepdim=True) / count
         level = log_spread.mean(-1, keepdim=True)
         share = torch.sigmoid(self.numbers("flatten"))
-        between = (log_spread + share * (level - log_spread) + self.numbers("spread")).exp()
+        between = (
+            log_spread + share * (level - log_spread) + self.numbers("spread")
+        ).exp()
         rest = 1 - log_spread.exp().mean(-1, keepdim=True)
         within = rest.clamp_min(1e-3) * self.numbers("within").exp()
         return between, within
