@@ -47,10 +47,10 @@ VARIANTS = [
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
     (ProtoNetClassifier, {"distance": "cosine"}),
-    (DeepKernelClassifier, {"label_mode": "task"}),
+    (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
     (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
     (DeepKernelClassifier, {"label_mode": "shared", "correction": "transformer"}),
-    (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": (8,)}),
+    (DeepKernelClassifier, {"label_mode": "task"}),
     (ProtoNetClassifier, {"distance": "mahalanobis"}),
     (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
     (ModelBasedMetaClassifier, {"architecture": "attentive", "label_mode": "shared"}),
@@ -78,8 +78,6 @@ def small(estimator_class, **params):
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():
         budget |= {"hidden_size": 8, "n_layers": 1, "n_heads": 2, "architecture": "cnp"}
-    elif estimator_class is DeepKernelClassifier:
-        pass  # no hidden layers
     elif estimator_class is not ProtoNetClassifier or "embedding" in params:
         budget |= {"hidden_layer_sizes": (8,)}  # it would ask for a network
     if "inner_steps" in estimator_class().get_params():
