@@ -4,6 +4,7 @@ from sklearn_meta.adaptation import adapt, adapt_tasks
 from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
     DeepKernelClassifier,
+    DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
@@ -12,6 +13,7 @@ from sklearn_meta.estimators import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
+from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
 from sklearn_meta.training import Checkpoint
@@ -23,6 +25,8 @@ __all__ = [
     "AdaptedRegressor",
     "Checkpoint",
     "DeepKernelClassifier",
+    "DeepKernelRegressor",
+    "KernelHyperparameters",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -22,6 +22,11 @@ def sloped_tasks(n_tasks=24, seed=0):
     return TaskCollection(tasks)
 
 
+def shallow(**params):
+    """Return a Gaussian process without network."""
+    return small(DeepKernelClassifier, hidden_layer_sizes=(), **params)
+
+
 def loss(model, tasks, n_shots=12):
     return -few_shot_score(
         model, tasks, n_shots=n_shots, scoring="neg_log_loss", random_state=0
@@ -54,7 +59,7 @@ def test_adapting_on_top_of_a_pooled_model_beats_it():
 def test_an_offset_without_support_evidence_is_the_pooled_model():
     # a kernel of nearly zero leaves the logits of the pooled model alone
     tasks = class_tasks()
-    model = small(DeepKernelClassifier, label_mode="shared", pooled_estimator=LOGISTIC)
+    model = shallow(label_mode="shared", pooled_estimator=LOGISTIC)
     model.fit(tasks)
     for name in ("constant", "rbf", "linear"):
         model.learner_.numbers.moves[name].data -= 1.0  # a factor of exp(-20)
@@ -69,7 +74,7 @@ def test_shared_labels_without_pooled_model_start_at_class_frequencies():
     rng = np.random.default_rng(0)
     y = np.r_[np.zeros(30, int), np.ones(9, int)]
     tasks = [(rng.normal(size=(39, 2)), y) for _ in range(3)]
-    model = small(DeepKernelClassifier, label_mode="shared").fit(tasks)
+    model = shallow(label_mode="shared").fit(tasks)
     expected = np.log([91 / 119, 28 / 119])
     np.testing.assert_allclose(model.class_log_prior_, expected)
     start = model.learner_.numbers.start_prior
@@ -89,7 +94,7 @@ def test_local_labels_are_told_apart_from_one_row():
 def test_correction_starts_at_the_process():
     # the network's last layer is zero, so it can only add to what is right already
     tasks = class_tasks()
-    plain = small(DeepKernelClassifier, label_mode="shared", max_iter=1, lr=1e-12)
+    plain = shallow(label_mode="shared", max_iter=1, lr=1e-12)
     X, y = tasks[0]
     expected = plain.fit(tasks).adapt(X, y).predict_proba(X)
     corrected = plain.set_params(correction="transformer").fit(tasks).adapt(X, y)
@@ -99,17 +104,17 @@ def test_correction_starts_at_the_process():
 def test_early_stopping_by_default_is_for_networks_only():
     # a few numbers need all tasks, a network needs tasks to judge it
     tasks = class_tasks(12)
-    shallow = small(DeepKernelClassifier, label_mode="shared").fit(tasks)
-    deep = small(DeepKernelClassifier, label_mode="shared", hidden_layer_sizes=(4,))
-    assert shallow.validation_scores_ is None
+    plain = shallow(label_mode="shared").fit(tasks)
+    deep = small(DeepKernelClassifier, label_mode="shared")
+    assert plain.validation_scores_ is None
     assert deep.fit(tasks).validation_scores_ is not None
-    asked = shallow.set_params(early_stopping=True).fit(tasks)
+    asked = plain.set_params(early_stopping=True).fit(tasks)
     assert asked.validation_scores_ is not None
 
 
 def test_early_stopping_of_local_labels_raises():
     # classes held out for stopping would be missing where the numbers are learned
-    model = small(DeepKernelClassifier, label_mode="task", early_stopping=True)
+    model = shallow(label_mode="task", early_stopping=True)
     with pytest.raises(ValueError, match="Use 'auto' or False"):
         model.fit(class_tasks())
 
@@ -122,7 +127,7 @@ def test_large_support_is_thinned_and_says_so(monkeypatch, mode):
         np.random.default_rng(0).normal(size=(80, 2)),
         np.where(np.arange(80) % 4, "a", "b"),
     )
-    model = small(DeepKernelClassifier, label_mode=mode).fit([(X, y), (X, y)])
+    model = shallow(label_mode=mode).fit([(X, y), (X, y)])
     evenly = ", evenly over the classes" if mode == "task" else r"\. For"
     with pytest.warns(LargeSupportWarning, match=f"uses 12 of them, .*random{evenly}"):
         model.adapt(X, y)
@@ -133,4 +138,4 @@ def test_two_classes_of_one_table_warn():
     # none can be held out, so that confidence cannot be learned
     X, y = class_tasks(1, labels=["a", "b"])[0]
     with pytest.warns(FewTasksWarning, match="too few to hold some out"):
-        small(DeepKernelClassifier).fit(X, y)
+        shallow().fit(X, y)

@@ -16,7 +16,9 @@ from sklearn_meta.functional import (
     masked_task_mean,
 )
 from sklearn_meta.learners import (
+    DiscriminantLearner,
     GradientLearner,
+    KernelLearner,
     LocalClassKernelLearner,
     LogisticPrototypeLearner,
     ProcessLearner,
@@ -62,7 +64,15 @@ def _correction(**options):
     return _process("categorical", architecture="transformer", **options)
 
 
+def _kernel(**options):
+    return KernelLearner(N_FEATURES, **({"hidden_layer_sizes": (6, 5)} | options))
+
+
 REGRESSORS = {
+    "kernel": lambda: _kernel(),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
+    "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
     "maml_vmap": lambda: _maml(wrap=True),
     "anil": lambda: _maml(adapted="head"),
@@ -79,8 +89,9 @@ LOCAL_CLASSIFIERS = {
     "protomaml_vmap": lambda: _class_maml(6, head="prototypes", wrap=True),
     "protoanil": lambda: _class_maml(6, head="prototypes", adapted="head"),
     "logistic": lambda: LogisticPrototypeLearner(),
-    "kernel_blocks": lambda: LocalClassKernelLearner(2, 2),
-    "kernel_blocks_deep": lambda: LocalClassKernelLearner(
+    "discriminant": lambda: DiscriminantLearner(),
+    "class_blocks": lambda: LocalClassKernelLearner(2, 2),
+    "class_blocks_deep": lambda: LocalClassKernelLearner(
         2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)
     ),
     "protosgd": lambda: _class_maml(6, head="prototypes", learn_inner_lr=True),
@@ -101,11 +112,11 @@ SHARED_CLASSIFIERS = {
     "mahalanobis_shared": lambda: PrototypeLearner(
         _mlp(6), n_shared_classes=N_CLASSES, distance="mahalanobis"
     ),
-    "kernel": lambda: SharedClassKernelLearner(N_FEATURES, N_CLASSES),
-    "kernel_offset": lambda: SharedClassKernelLearner(
+    "class_kernel": lambda: SharedClassKernelLearner(N_FEATURES, N_CLASSES),
+    "class_kernel_offset": lambda: SharedClassKernelLearner(
         N_FEATURES, N_CLASSES, n_offsets=N_CLASSES
     ),
-    "kernel_deep": lambda: SharedClassKernelLearner(
+    "class_kernel_deep": lambda: SharedClassKernelLearner(
         N_FEATURES, N_CLASSES, network=_mlp(5), correction=_correction()
     ),
     "transformer_classes": lambda: _process(
@@ -122,9 +133,10 @@ SHARED_CLASSIFIERS = {
 }
 WITHOUT_NETWORK = {
     "logistic",
-    "kernel",
-    "kernel_offset",
-    "kernel_blocks",
+    "discriminant",
+    "class_kernel",
+    "class_kernel_offset",
+    "class_blocks",
 }
 LEARNERS = REGRESSORS | LOCAL_CLASSIFIERS | SHARED_CLASSIFIERS
 
@@ -356,5 +368,7 @@ def test_learner_with_batch_norm_network_is_rejected(name):
             _process("categorical", encoder=network)
         elif family in (LocalClassKernelLearner, SharedClassKernelLearner):
             family(N_FEATURES, N_CLASSES, network=network)
+        elif family is KernelLearner:
+            _kernel(network=network)
         else:
             family(network)

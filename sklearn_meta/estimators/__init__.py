@@ -6,6 +6,7 @@ from sklearn_meta.estimators.ensemble import (
     TaskEnsembleRegressor,
 )
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
 from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
@@ -14,6 +15,7 @@ from sklearn_meta.estimators.process import (
 
 __all__ = [
     "DeepKernelClassifier",
+    "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -9,14 +9,18 @@ from sklearn_meta.learners.class_kernel import (
     SharedClassKernelLearner,
 )
 from sklearn_meta.learners.discriminant import DiscriminantLearner
+from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
+from sklearn_meta.learners.kernel import KernelLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.process import ProcessLearner
 
 __all__ = [
     "DiscriminantLearner",
+    "FunctionDraws",
     "GradientLearner",
+    "KernelLearner",
     "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
     "ProcessLearner",

@@ -77,19 +77,21 @@ class DiscriminantLearner(nn.Module):
         -------
         dict of str to Tensor, tasks first
             "means" and "variances" of a class's new rows, (n_tasks, n_classes, n_axes),
-            "present" and "factor" (n_tasks, n_classes).
+            "present" (n_tasks, n_classes) and "factor" (n_tasks, 1).
         """
         Y = zero_padding(Y_support, support_mask)
         rows, log_spread = zero_padding(X_support, support_mask).chunk(2, -1)
         between, within = self._variances(log_spread, support_mask)
         counts = class_counts(Y).unsqueeze(-1)
         known = between / (within + counts * between)
-        slope, log_counts = self.numbers("temperature_shots"), counts.clamp_min(1).log()
+        present = counts.squeeze(-1) > 0
+        shots = counts.sum((1, 2)) / present.sum(1).clamp_min(1)
+        slope = self.numbers("temperature_shots") * shots.clamp_min(1).log()
         return {
             "means": known * counts * class_means(rows, Y),
             "variances": within + known * within,
-            "present": counts.squeeze(-1) > 0,
-            "factor": (self.numbers("temperature") + slope * log_counts.mean(1)).exp(),
+            "present": present,
+            "factor": (self.numbers("temperature") + slope).exp().unsqueeze(1),
         }
 
     def query(self, state: State, X_query: Tensor) -> Tensor:
