@@ -11,7 +11,7 @@ from sklearn_meta import MAMLClassifier, MAMLRegressor
 from sklearn_meta.datasets import make_sinusoid_tasks
 from sklearn_meta.exceptions import DivergenceWarning
 
-VARIANTS = ["maml", "fomaml", "anil", "metasgd"]
+VARIANTS = ["maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def moved(model):
     return {n for n in names if not np.array_equal(state[n][0], start[n].detach())}
 
 
-@pytest.mark.parametrize("variant", ["maml", "fomaml", "metasgd"])
+@pytest.mark.parametrize("variant", sorted({*VARIANTS} - {"anil"}))
 def test_adapt_moves_all_weights(tasks, variant):
     """The inner loop of these variants goes through the whole network."""
     model = small(MAMLRegressor, variant=variant).fit(tasks).adapt(*tasks[0])
@@ -86,6 +86,34 @@ def test_fit_of_classifier_lowers_the_training_loss(variant, mode):
     assert np.mean(loss[-10:]) < np.mean(loss[:10]) - 0.1
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("inner_optimizer", ["momentum", "adam"])
+def test_fit_with_an_inner_optimizer_trains(variant, inner_optimizer):
+    """Every variant takes every optimizer, at a tenth of the rate."""
+    params = {"inner_lr": 0.03, "inner_steps": 5, "max_iter": 60, "lr": 0.01}
+    model = small(MAMLRegressor, variant=variant, **params)
+    model.set_params(inner_optimizer=inner_optimizer, hidden_layer_sizes=(16,))
+    loss = model.fit(regression_tasks(24)).loss_curve_
+    assert np.mean(loss[-10:]) < np.mean(loss[:10]) - 0.1
+
+
+@pytest.mark.parametrize("variant", ["maml++", "reptile"])
+def test_fit_without_inner_steps_where_they_are_needed_says_so(tasks, variant):
+    """These two learn from the steps themselves."""
+    with pytest.raises(ValueError, match="expected inner_steps of at least 1"):
+        small(MAMLRegressor, variant=variant, inner_steps=0).fit(tasks)
+
+
+def test_engine_of_each_variant_is_told(tasks):
+    """Formulas where they are known, autograd elsewhere."""
+    engines = {
+        variant: small(MAMLRegressor, variant=variant).fit(tasks).learner_.engine
+        for variant in VARIANTS
+    }
+    assert engines.pop("maml++") == "stacked"
+    assert set(engines.values()) == {"recursion"}
+
+
 def test_adapt_steps_when_set_after_fit_are_taken(tasks):
     """The number of steps is a matter of adapting."""
     model = small(MAMLRegressor, inner_steps=2).fit(tasks)
@@ -107,9 +135,10 @@ def test_adapt_steps_of_a_copy_leave_the_original_alone(tasks):
     np.testing.assert_array_equal(outputs(model.adapt(*tasks[0]), tasks[1].X), expected)
 
 
-def test_inner_loop_when_it_diverges_names_the_task(tasks):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inner_loop_when_it_diverges_names_the_task(tasks, variant):
     """And says how many others."""
-    model = small(MAMLRegressor, standardize=False).fit(tasks)
+    model = small(MAMLRegressor, standardize=False, variant=variant).fit(tasks)
     X, y = tasks[2]
     wild = [tuple(tasks[0]), (X * 1e4, y)]
     match = "diverged on 1 of 2 tasks, first on task 1; .* Lower inner_lr"

@@ -74,7 +74,8 @@ class OuterLoop:
 
     Notes
     -----
-    The loss is the mean over each task's own query rows, then over tasks.
+    The loss is the mean over each task's own query rows, then over tasks, unless the
+    learner has a ``training_loss`` of its own.
     """
 
     criterion: Callable[[Any, Tensor], Tensor]
@@ -207,7 +208,7 @@ class _ChunkNet(NeuralNet):
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
-        loss = self._episode_loss(self.samplers[0], rows)
+        loss = self._training_loss(rows)
         loss.backward()
         if self.loop.max_grad_norm is not None:
             _clip_gradient(self.parameters_, self.loop.max_grad_norm)
@@ -227,6 +228,17 @@ class _ChunkNet(NeuralNet):
                 loss = self._episode_loss(self.samplers[1], rows)
                 total = total + loss * len(rows.support)
         return {"loss": total / len(batch.support), "y_pred": None}
+
+    def _training_loss(self, rows: EpisodeRows) -> Tensor:
+        """Return the loss to go down: the learner's own, if it has one."""
+        own = getattr(self.module_, "training_loss", None)
+        if own is None:
+            return self._episode_loss(self.samplers[0], rows)
+        return own(
+            *self.samplers[0].gather(rows),
+            criterion=self.loop.criterion,
+            progress=self.n_steps / self.loop.max_iter,
+        )
 
     def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
         """Mean over each task's own query rows, then over tasks."""
