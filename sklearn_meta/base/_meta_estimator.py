@@ -1,7 +1,6 @@
 """What the estimators with an outer loop share: meta-train, adapt, predict."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
@@ -12,13 +11,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
 
+from sklearn_meta.base._fingerprint import describe_fit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
-from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
+    CheckpointFile,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
@@ -142,6 +143,12 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
         """Build the learner (or go on with it), run the outer loop, keep the result."""
         random_state = check_random_state(self.random_state)
+        checkpoint = None
+        if self.checkpoint is not None:
+            fit = describe_fit(self, rows, resume, classes)
+            checkpoint = CheckpointFile(self.checkpoint, fit)
+            if self.random_state is None:
+                random_state = check_random_state(checkpoint.seed)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         rows = self._prepare_training_rows(rows, resume)
@@ -156,6 +163,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
                 self._validation(held_out.validation, seed, device),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
+                checkpoint,
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
@@ -169,6 +177,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
+        if checkpoint is not None and not record.interrupted:
+            checkpoint.remove()
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""
@@ -288,10 +298,9 @@ def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
     diverged = np.concatenate([flag.cpu().numpy() for flag in flags])
     bad = np.flatnonzero(diverged[first_slot[adapted.chunk] + adapted.slot])
     if len(bad):
-        warnings.warn(
+        warn_user(
             f"The inner loop diverged on {len(bad)} of {len(rows.sizes)} tasks, first "
             f"on {rows.name_of(bad[0])}; they keep the step with the least support "
             "loss. Lower inner_lr or adapt_steps.",
             DivergenceWarning,
-            stacklevel=3,
         )

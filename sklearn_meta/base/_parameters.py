@@ -1,11 +1,14 @@
 """The parameters that all meta-estimators share, and those of their parts."""
 
+import os
 from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
+
+from sklearn_meta.training import Checkpoint
 
 COMMON_CONSTRAINTS: dict = {
     "hidden_layer_sizes": [tuple, list],
@@ -26,6 +29,7 @@ COMMON_CONSTRAINTS: dict = {
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "standardize": ["boolean"],
     "callbacks": [list, None],
+    "checkpoint": [str, os.PathLike, Checkpoint, None],
     "warm_start": ["boolean"],
     "device": [str, torch.device],
     "random_state": ["random_state"],

@@ -156,6 +156,10 @@ default="maml"
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -286,6 +290,7 @@ default="maml"
         n_iter_no_change=5,
         standardize=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -319,6 +324,7 @@ default="maml"
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -423,6 +429,10 @@ default="maml"
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -549,6 +559,7 @@ default="maml"
         standardize=True,
         normalize_y=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -582,6 +593,7 @@ default="maml"
         self.standardize = standardize
         self.normalize_y = normalize_y
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
