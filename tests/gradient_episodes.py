@@ -1,7 +1,9 @@
 """Small learners by gradient descent, ragged episodes for them, and their gradients."""
 
+import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sklearn_meta.functional import (
     build_mlp,
@@ -80,17 +82,18 @@ def gradient_of(learner, loss):
     return torch.cat([gradient.flatten() for gradient in found])
 
 
-def numeric_gradient(learner, loss, step=1e-5):
-    """Return the same by central differences of ``loss()``."""
-    found = []
-    for p in learner.parameters():
-        for i in range(p.numel()):
-            values = []
-            for sign in (1, -1):
-                with torch.no_grad():
-                    p.view(-1)[i] += sign * step
-                values.append(loss().item())
-                with torch.no_grad():
-                    p.view(-1)[i] -= sign * step
-            found.append((values[0] - values[1]) / (2 * step))
-    return torch.tensor(found, dtype=torch.float64)
+def assert_finite_differences(learner, loss, n_directions=3, step=1e-5):
+    """Compare the gradient of ``loss()`` with differences along random directions."""
+    gradient = gradient_of(learner, loss())
+    params = list(learner.parameters())
+    start = parameters_to_vector(params).detach()
+    for seed in range(n_directions):
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        values = []
+        for sign in (1, -1):
+            vector_to_parameters(start + sign * step * direction, params)
+            values.append(loss().item())
+        vector_to_parameters(start, params)
+        expected = (values[0] - values[1]) / (2 * step)
+        assert (gradient @ direction).item() == pytest.approx(expected, rel=1e-5)

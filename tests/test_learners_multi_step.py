@@ -3,10 +3,9 @@
 import pytest
 import torch
 from gradient_episodes import (
+    assert_finite_differences,
     classifier,
-    gradient_of,
     make_episode,
-    numeric_gradient,
     query_loss,
     regressor,
     targets,
@@ -48,9 +47,7 @@ def _with_different_rates(learner):
 def test_meta_gradient_equals_finite_differences(episode, build):
     # Law 2, by the rates of every step and layer too.
     learner = _with_different_rates(build(MultiStepLearner, inner_steps=3))
-    found = gradient_of(learner, query_loss(learner, episode))
-    expected = numeric_gradient(learner, lambda: query_loss(learner, episode))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+    assert_finite_differences(learner, lambda: query_loss(learner, episode))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 0.15, 1.0])
