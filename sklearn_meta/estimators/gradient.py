@@ -95,7 +95,7 @@ default="maml"
         How inner gradients become steps. Outer gradients go through it.
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
-    proximity : float, default=1.0
+    proximity : float, default=0.1
         Strength of the pull to the start, > 0, for "imaml" only.
     cg_steps : int, default=5
         Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
@@ -269,7 +269,7 @@ default="maml"
         inner_steps=5,
         inner_optimizer="sgd",
         inner_batch_size=10,
-        proximity=1.0,
+        proximity=0.1,
         cg_steps=5,
         adapt_steps=None,
         module=None,
@@ -371,7 +371,7 @@ default="maml"
         How inner gradients become steps. Outer gradients go through it.
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
-    proximity : float, default=1.0
+    proximity : float, default=0.1
         Strength of the pull to the start, > 0, for "imaml" only.
     cg_steps : int, default=5
         Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
@@ -538,7 +538,7 @@ default="maml"
         inner_steps=5,
         inner_optimizer="sgd",
         inner_batch_size=10,
-        proximity=1.0,
+        proximity=0.1,
         cg_steps=5,
         adapt_steps=None,
         module=None,

@@ -33,7 +33,7 @@ class ImplicitLearner(PathFreeLearner):
         they reach the minimum.
     inner_optimizer : {"sgd", "momentum", "adam"}, default="sgd"
         How inner gradients become steps.
-    proximity : float, default=1.0
+    proximity : float, default=0.1
         Strength :math:`\lambda` of the pull to the start, > 0, in units of the loss
         over squared parameters.
     cg_steps : int, default=5
@@ -76,7 +76,7 @@ class ImplicitLearner(PathFreeLearner):
         inner_lr: float = 0.05,
         inner_steps: int = 16,
         inner_optimizer: str = "sgd",
-        proximity: float = 1.0,
+        proximity: float = 0.1,
         cg_steps: int = 5,
         damping: float = 0.0,
         likelihood: str = "gaussian",
