@@ -29,7 +29,7 @@ from episode_scores import (
     score_targets,
 )
 from held_out import GROWING, KIND, NEW, REGRESSION, SHARED, split_collection
-from practitioners.pooled import pooled_stage
+from practitioners.pooled_stage import pooled_stage
 from score_store import ScoreStore
 
 # the same held-out tasks, with the first rows of a task as its support

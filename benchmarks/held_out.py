@@ -83,13 +83,10 @@ class Split:
         """Number of classes; 0 for regression."""
         return 0 if self.kind == REGRESSION else int(self.y.max()) + 1
 
-    def thinned(self, max_rows):
-        """Return training rows of so many tasks that they are about `max_rows`."""
+    def some_rows(self, max_rows):
+        """Return at most so many training rows, drawn from all tasks."""
         rng = np.random.default_rng(self.repeat)
-        tasks = rng.permutation(np.unique(self.task[self.train]))
-        sizes = np.bincount(self.task[self.train])[tasks]
-        n_tasks = max(2, np.searchsorted(np.cumsum(sizes), max_rows, side="right"))
-        return self.train[np.isin(self.task[self.train], tasks[:n_tasks])]
+        return np.sort(rng.permutation(self.train)[:max_rows])
 
 
 def split_collection(name, repeat, first_rows=False):

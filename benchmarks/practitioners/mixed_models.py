@@ -8,6 +8,7 @@ from method import Method
 from scipy.special import expit
 from sklearn.ensemble import RandomForestRegressor
 
+from practitioners.pooled_stage import pooled_stage
 from practitioners.random_effects import (
     best_linear_prediction,
     design,
@@ -28,7 +29,7 @@ class LinearMixedModel(Method):
         """Estimate by restricted maximum likelihood."""
         from statsmodels.api import MixedLM
 
-        rows = split.thinned(MAX_ROWS["statsmodels"])
+        rows = split.some_rows(MAX_ROWS["statsmodels"])
         y, task, columns = split.y[rows], split.task[rows], split.linear[rows]
         self.slopes = slope_columns(columns, y, task, self.n_slopes)
         kept = independent_columns(columns)
@@ -55,7 +56,7 @@ class BoostedMixedModel(Method):
 
     def fit(self, split):
         """Estimate with the setting that was best for pooled boosting."""
-        rows = split.thinned(MAX_ROWS["gpboost"])
+        rows = split.some_rows(MAX_ROWS["gpboost"])
         columns = split.linear[rows]
         slopes = slope_columns(columns, split.y[rows], split.task[rows], self.n_slopes)
         effects = {"likelihood": "gaussian"}
@@ -85,7 +86,7 @@ class BoostedLogitModel(Method):
 
     def fit(self, split):
         """Estimate with the setting that was best for pooled boosting."""
-        rows = split.thinned(MAX_ROWS["gpboost"])
+        rows = split.some_rows(MAX_ROWS["gpboost"])
         effects = {"likelihood": "bernoulli_logit"}
         model, self.fixed = fit_gpboost(split, rows, [], effects)
         variance = float(np.asarray(model.get_cov_pars()).ravel()[0])
@@ -115,7 +116,7 @@ class ForestMixedModel(Method):
 
         logging.getLogger("merf").setLevel(logging.WARNING)
         logging.getLogger("merf.merf").setLevel(logging.WARNING)
-        rows = split.thinned(MAX_ROWS["merf"])
+        rows = split.some_rows(MAX_ROWS["merf"])
         y, task, columns = split.y[rows], split.task[rows], split.linear[rows]
         slopes = slope_columns(columns, y, task, 1)
         forest = RandomForestRegressor(60, min_samples_leaf=5, random_state=0)
@@ -133,8 +134,6 @@ class ForestMixedModel(Method):
 def fit_gpboost(split, rows, slopes, effects):
     """Return the fitted random effects, and the fixed part of all rows."""
     import gpboost
-
-    from practitioners.pooled import pooled_stage
 
     booster = pooled_stage(split).booster
     groups = split.task[rows].astype(str)

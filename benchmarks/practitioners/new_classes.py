@@ -41,10 +41,14 @@ class OnFeatures(Method):
 
     def predict(self, split, k):
         """Predict the query rows of each episode, columns in the order of classes."""
+        model = self._model(k)
         return [
-            _probabilities(self.estimator, self.columns, split.y, e)
-            for e in split.episodes[k]
+            _probabilities(model, self.columns, split.y, e) for e in split.episodes[k]
         ]
+
+    def _model(self, k):
+        """Return the unfitted model for a number of support rows."""
+        return self.estimator
 
 
 class TunedLogistic(OnFeatures):
@@ -66,10 +70,8 @@ class TunedLogistic(OnFeatures):
             for k in split.episodes
         }
 
-    def predict(self, split, k):
-        """Predict the query rows of each episode."""
-        self.estimator.set_params(C=self.penalty[k])
-        return super().predict(split, k)
+    def _model(self, k):
+        return clone(self.estimator).set_params(C=self.penalty[k])
 
     def _loss(self, split, folds, k, penalty):
         """Return the log-loss of rows of held-out training classes."""

@@ -1,12 +1,11 @@
 """LightGBM with the task as a category, fitted again with the support of new tasks."""
 
-import lightgbm
 import numpy as np
 from episode_scores import Normal
 from held_out import REGRESSION
 from method import Method
 
-from practitioners.pooled import ask, pooled_stage
+from practitioners.pooled_stage import ask, pooled_stage
 
 
 class WithTaskId(Method):
@@ -32,6 +31,8 @@ class WithTaskId(Method):
         return [Normal(p[:, 0]) for p in said] if split.kind == REGRESSION else said
 
     def _model(self, split):
+        import lightgbm
+
         regression = split.kind == REGRESSION
         kind = lightgbm.LGBMRegressor if regression else lightgbm.LGBMClassifier
         return kind(

@@ -8,22 +8,20 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from torch import nn
 
-from sklearn_meta.base._fingerprint import describe_fit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
+from sklearn_meta.base._run import Run, open_run
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
+from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
-    CheckpointFile,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
-    resolve_device,
     seeded,
 )
 
@@ -141,29 +139,78 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         return self
 
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
-        """Build the learner (or go on with it), run the outer loop, keep the result."""
-        random_state = check_random_state(self.random_state)
-        checkpoint = None
-        if self.checkpoint is not None:
-            fit = describe_fit(self, rows, resume, classes)
-            checkpoint = CheckpointFile(self.checkpoint, fit)
-            if self.random_state is None:
-                random_state = check_random_state(checkpoint.seed)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
-        rows = self._prepare_training_rows(rows, resume)
+        """Add the pooled columns, which are out of fold, and learn from all tasks."""
+        run = open_run(self, rows, None, resume, classes)
+        pooled = self.pooled_ if resume else None
+        if pooled is not None:
+            rows = rows.with_columns(pooled.out_of_fold_columns(rows))
+        elif not resume and self.pooled_estimator is not None:
+            # a copy: the learner's draws are the same with and without a pooled model
+            pooled, columns = self._fit_pooled(
+                rows, classes, copy.deepcopy(run.random_state)
+            )
+            rows = rows.with_columns(columns)
+        self._learn_prepared(
+            rows,
+            pooled=pooled,
+            classes=classes,
+            resume=resume,
+            run=run,
+        )
+
+    @abstractmethod
+    def _fit_pooled(
+        self, rows: TaskRows, classes: Any, random_state: Any
+    ) -> tuple[PooledModel, np.ndarray]:
+        """Return the pooled model and its out-of-fold columns."""
+
+    def _learn_prepared(
+        self,
+        rows: TaskRows,
+        validation: TaskRows | None = None,
+        *,
+        pooled: PooledModel | None,
+        classes: Any = None,
+        resume: bool = False,
+        run: Run | None = None,
+    ) -> None:
+        """Build the learner (or go on with it), run the outer loop, keep the result.
+
+        Parameters
+        ----------
+        rows : TaskRows
+            Checked rows, with the columns of ``pooled`` last, each from a model that
+            did not see the row's task.
+        validation : TaskRows or None, default=None
+            Tasks, prepared alike, that decide when to stop; None holds some of the
+            others out, as the parameters say.
+        pooled : PooledModel or None
+            Gives the same columns of new rows.
+        classes : array-like of shape (n_classes,), default=None
+            All labels there will be; by default those of the rows.
+        resume : bool, default=False
+            Whether to go on from what was learned before.
+        run : Run or None, default=None
+            Device, processes, checkpoint and randomness; None opens those of the
+            parameters.
+        """
+        if run is None:
+            run = open_run(self, rows, validation, resume, classes)
+        seed, device = run.draw_seed(), run.device
+        self.pooled_ = pooled
         with seeded(seed, device), one_thread(device):
             if not resume:
                 self._start(rows, classes)
             learner = copy.deepcopy(self.learner_).to(device, torch.float32)
-            held_out = self._hold_out(rows, random_state)
+            held_out = self._hold_out(rows, validation, run.random_state)
             record = self._outer_loop().run(
                 learner,
                 self._sampler(held_out.train, device),
                 self._validation(held_out.validation, seed, device),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
-                checkpoint,
+                run.checkpoint,
+                run.processes,
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
@@ -177,20 +224,34 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
-        if checkpoint is not None and not record.interrupted:
-            checkpoint.remove()
+        run.finish(record.interrupted)
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""
-        self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
-        self._learn_targets(rows, classes)
+        n_features = rows.X.shape[1]
+        # a caller with prepared rows has not checked a table of its own
+        pooled_columns = 0 if self.pooled_ is None else self.pooled_.n_columns
+        self.n_features_in_ = n_features - pooled_columns
+        scaled = rows.X[:, : n_features - self._n_offsets()]
+        self.scaler_ = StandardScaler().fit(scaled) if self.standardize else None
+        self._learn_labels(rows, classes)
+        self._learn_targets(rows)
         # kept, since adapting may change the number of classes: `load_model` needs it
-        self.learner_shape_ = (rows.X.shape[1], self._n_outputs())
+        self.learner_shape_ = (n_features, self._n_outputs())
         self.learner_ = self._build_learner(*self.learner_shape_)
 
-    def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
-        """Return the meta-training rows with the columns that the estimator adds."""
-        return rows
+    def _learn_labels(self, rows: TaskRows, classes: Any) -> None:
+        """Learn what labels mean; numbers need nothing of the kind."""
+
+    def _n_offsets(self) -> int:
+        """Return how many of the last columns are logits that the learner adds to."""
+        return 0
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Return new rows with the columns of the pooled model last."""
+        if self.pooled_ is None:
+            return X
+        return np.column_stack([X, self.pooled_.columns(X)])
 
     def _outer_loop(self) -> OuterLoop:
         """Return the outer loop with this estimator's settings."""
@@ -208,8 +269,12 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             verbose=self.verbose,
         )
 
-    def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
+    def _hold_out(
+        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
+    ) -> HeldOut:
         """Set tasks aside (classes, where those take the place of tasks)."""
+        if validation is not None:
+            return HeldOut(rows, validation)
         units, unit_of_row = self._hold_out_units(rows)
         if self.early_stopping is True and units < 2:
             raise ValueError(
@@ -268,12 +333,16 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             )
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features by the meta-training rows."""
+        """Scale features by the meta-training rows; offsets keep their unit."""
         if self.scaler_ is None:
             return X
+        n_scaled = X.shape[1] - self._n_offsets()
         # by hand: the rows are checked, and a second check takes longer than a query
-        scaled = (X - self.scaler_.mean_) / self.scaler_.scale_
-        return scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        scaled = (X[:, :n_scaled] - self.scaler_.mean_) / self.scaler_.scale_
+        scaled = scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        return (
+            scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
+        )
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""

@@ -3,10 +3,10 @@
 from numbers import Integral
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.classifier import MetaClassifierMixin
+from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import ProcessLearner
@@ -65,10 +65,12 @@ default="transformer"
         from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
-    pooled_estimator : estimator, default=None
+    pooled_estimator : estimator or "auto", default=None
         A scikit-learn regressor that is fitted on all rows and ignores tasks. Its
         prediction becomes a feature and the point from which the learner's target is
         counted; in meta-training it comes out of fold, with folds split by task.
+        "auto" takes a linear model, gradient boosting or their mean, whichever has the
+        least squared error out of fold.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
@@ -114,7 +116,8 @@ default="transformer"
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -124,8 +127,9 @@ default="transformer"
     ----------
     target_scale_ : NumericScale
         Shift and scale of the target, from the meta-training rows.
-    pooled_ : estimator
-        The pooled model for new tasks, if ``pooled_estimator`` is given.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     learner_ : nn.Module
         The trained learner, in float64.
     n_tasks_ : int
@@ -189,7 +193,6 @@ default="transformer"
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "normalize_y": ["boolean"],
-        "pooled_estimator": [HasMethods(["fit", "predict"]), None],
     }
 
     def __init__(
@@ -284,6 +287,12 @@ default="transformer"
         from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator or "auto", default=None
+        A scikit-learn classifier that is fitted on all rows and ignores tasks; labels
+        must be shared. The logarithms of its probabilities become features and the
+        point from which the learner's logits are counted; in meta-training they come
+        out of fold, with folds split by task. "auto" takes a linear model, gradient
+        boosting or their mean, whichever has the least log-loss out of fold.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
         their task, so that new tasks may bring new classes. "auto": one table (or a
@@ -336,7 +345,8 @@ default="transformer"
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -348,6 +358,9 @@ default="transformer"
         The labels: those of ``fit`` if they are shared, else those of the support.
     label_mode_ : {"shared", "task"}
         What labels mean.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     learner_ : nn.Module
@@ -413,6 +426,7 @@ default="transformer"
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -425,6 +439,7 @@ default="transformer"
         n_heads=4,
         module=None,
         module_params=None,
+        pooled_estimator=None,
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
@@ -453,6 +468,7 @@ default="transformer"
         self.n_heads = n_heads
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
@@ -482,4 +498,5 @@ default="transformer"
             n_outputs,
             likelihood="categorical",
             class_equivariant=self.label_mode_ == "task",
+            n_offsets=self._n_offsets(),
         )

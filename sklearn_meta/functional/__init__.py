@@ -38,6 +38,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.offsets import add_offset, last_columns
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
@@ -56,6 +57,7 @@ __all__ = [
     "InnerLoss",
     "adapt_by_recursion",
     "adapt_without_graph",
+    "add_offset",
     "apply_rows",
     "attend",
     "bounded_std",
@@ -71,6 +73,7 @@ __all__ = [
     "descend",
     "gaussian_nll",
     "inner_loop",
+    "last_columns",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",

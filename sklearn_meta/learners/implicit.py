@@ -44,6 +44,8 @@ class ImplicitLearner(PathFreeLearner):
         As of :class:`GradientLearner`.
     std_floor : float, default=STD_FLOOR
         As of :class:`GradientLearner`.
+    n_offsets : int, default=0
+        As of :class:`GradientLearner`.
 
     Notes
     -----
@@ -81,6 +83,7 @@ class ImplicitLearner(PathFreeLearner):
         damping: float = 0.0,
         likelihood: str = "gaussian",
         std_floor: float = STD_FLOOR,
+        n_offsets: int = 0,
     ):
         super().__init__(
             network,
@@ -90,6 +93,7 @@ class ImplicitLearner(PathFreeLearner):
             inner_optimizer=inner_optimizer,
             likelihood=likelihood,
             std_floor=std_floor,
+            n_offsets=n_offsets,
         )
         self.proximity = proximity
         self.cg_steps = cg_steps
@@ -115,9 +119,8 @@ class ImplicitLearner(PathFreeLearner):
 
     def _curvature(self, ended: Params, support: Support) -> Curvature:
         """Products with the Hessian of the support loss where the steps ended."""
-        rows, Y, mask, state = support
         if self._is_recursive(ended):
-            loss = self._known_loss(Y, mask, state)
-            return curvature_by_formulas(self._chain, ended, rows, loss)
+            loss = self._known_loss(*support[1:])
+            return curvature_by_formulas(self._chain, ended, support.rows, loss)
         evaluate = self._support_loss(ended, support, second_order=True)
         return curvature_by_autograd(evaluate, leaves(ended))

@@ -40,6 +40,8 @@ class MultiStepLearner(GradientLearner):
         As of :class:`GradientLearner`.
     std_floor : float, default=STD_FLOOR
         As of :class:`GradientLearner`.
+    n_offsets : int, default=0
+        As of :class:`GradientLearner`.
 
     Attributes
     ----------
@@ -82,6 +84,7 @@ class MultiStepLearner(GradientLearner):
         inner_optimizer: str = "sgd",
         likelihood: str = "gaussian",
         std_floor: float = STD_FLOOR,
+        n_offsets: int = 0,
     ):
         if inner_steps < 1:
             raise ValueError(
@@ -96,6 +99,7 @@ class MultiStepLearner(GradientLearner):
             inner_optimizer=inner_optimizer,
             likelihood=likelihood,
             std_floor=std_floor,
+            n_offsets=n_offsets,
         )
 
     def training_loss(

@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sklearn_meta.functional import descend, stack_parameters
+from sklearn_meta.functional import add_offset, descend, stack_parameters
 from sklearn_meta.functional.evaluation import (
     Evaluate,
     evaluate_by_autograd,
@@ -14,7 +15,15 @@ from sklearn_meta.functional.evaluation import (
 )
 from sklearn_meta.learners.gradient import INNER_LOSSES, GradientLearner, Params
 
-Support = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]  # rows, Y, mask, state
+
+class Support(NamedTuple):
+    """Support rows, and what the loss of their predictions depends on besides."""
+
+    rows: Tensor
+    Y: Tensor
+    mask: Tensor
+    state: dict[str, Tensor]
+    offset: Tensor | None
 
 
 class PathFreeLearner(GradientLearner):
@@ -52,11 +61,12 @@ class PathFreeLearner(GradientLearner):
         Y: Tensor,
         mask: Tensor,
         state: dict[str, Tensor],
+        offset: Tensor | None,
         visit: Callable[[Params], None] | None = None,
     ) -> tuple[Params, Tensor]:
         """Run the inner loop, guarded where a prediction is served."""
         start = self._stacked_start(start, len(rows))
-        support = (rows, Y, mask, state)
+        support = Support(rows, Y, mask, state, offset)
         with torch.set_grad_enabled(not self._is_recursive(start)):
             ended, diverged = descend(
                 self._objective(self._support_loss(start, support), start),
@@ -92,13 +102,17 @@ class PathFreeLearner(GradientLearner):
         self, start: Params, support: Support, *, second_order: bool = False
     ) -> Evaluate:
         """Losses and gradients of support rows, by this learner's engine."""
-        rows, Y, mask, state = support
+        rows, Y, mask, state, offset = support
         if self._is_recursive(start):
-            return evaluate_by_formulas(
-                self._chain, rows, self._known_loss(Y, mask, state)
-            )
+            loss = self._known_loss(Y, mask, state, offset)
+            return evaluate_by_formulas(self._chain, rows, loss)
+
+        def forward(params: Params, X: Tensor) -> Tensor:
+            outputs = self._outputs(self._release_scale(params), state, X)
+            return add_offset(outputs, offset)
+
         return evaluate_by_autograd(
-            lambda params, X: self._outputs(self._release_scale(params), state, X),
+            forward,
             rows,
             Y,
             mask,

@@ -1,6 +1,6 @@
 """Reptile: the start moves towards where each task ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sklearn_meta.functional import (
     STD_FLOOR,
+    last_columns,
     masked_task_mean,
     zero_padding,
 )
@@ -43,6 +44,8 @@ class ReptileLearner(PathFreeLearner):
     likelihood : {"gaussian", "categorical"}, default="gaussian"
         As of :class:`GradientLearner`.
     std_floor : float, default=STD_FLOOR
+        As of :class:`GradientLearner`.
+    n_offsets : int, default=0
         As of :class:`GradientLearner`.
 
     Raises
@@ -88,6 +91,7 @@ class ReptileLearner(PathFreeLearner):
         inner_batch_size: int = 10,
         likelihood: str = "gaussian",
         std_floor: float = STD_FLOOR,
+        n_offsets: int = 0,
     ):
         if inner_steps < 1:
             raise ValueError(
@@ -102,6 +106,7 @@ class ReptileLearner(PathFreeLearner):
             inner_optimizer=inner_optimizer,
             likelihood=likelihood,
             std_floor=std_floor,
+            n_offsets=n_offsets,
         )
         self.inner_batch_size = inner_batch_size
         if inner_optimizer == "adam":
@@ -157,7 +162,8 @@ class ReptileLearner(PathFreeLearner):
         with torch.no_grad():
             state = self._describe_support(Y, mask)
             start = self._stacked_start(self._starting_parameters(X, Y), len(X))
-        ended = self._follow_batches(start, (X, Y, mask, state))
+        offset = last_columns(X, self.n_offsets)
+        ended = self._follow_batches(start, Support(X, Y, mask, state, offset))
         has_rows = mask.any(1)
         distances = [
             (p - _mean_of(ended[name].detach(), has_rows)).square().sum()
@@ -167,32 +173,37 @@ class ReptileLearner(PathFreeLearner):
 
     def _follow_batches(self, start: Params, support: Support) -> Params:
         """Where steps on batches of all rows lead."""
-        rows, Y, mask, state = support
-        # Real rows first, in random order.
-        order = torch.rand(mask.shape, device=mask.device)
-        order = order.masked_fill(~mask, 2).argsort(1)
-        counts = mask.sum(1, keepdim=True)
-        batch = torch.arange(self.inner_batch_size, device=mask.device)
-        batch_mask = batch < counts
         path, params = InnerPath(self.inner_lr, self.rule), start
-        for step in range(self.inner_steps):
-            position = (step * self.inner_batch_size + batch) % counts.clamp_min(1)
-            chosen = order.gather(1, position).unsqueeze(-1)
-            part = (
-                rows.take_along_dim(chosen, 1),
-                Y.take_along_dim(chosen, 1),
-                batch_mask,
-                state,
-            )
+        for batch in _batches(support, self.inner_batch_size, self.inner_steps):
             params = leaves(params)
             with torch.set_grad_enabled(not self._is_recursive(start)):
-                _, gradients = self._support_loss(start, part)(params)
+                _, gradients = self._support_loss(start, batch)(params)
                 params = path.step(params, gradients())
         return params
 
     def _attach(self, start: Params, ended: Params, support: Support) -> Params:
         """First-order MAML."""
         return {n: p + (ended[n] - p).detach() for n, p in start.items()}
+
+
+def _batches(support: Support, size: int, n_batches: int) -> Iterator[Support]:
+    """Batches of each task's rows, in passes over them in one random order."""
+    mask = support.mask
+    # Real rows first.
+    order = torch.rand(mask.shape, device=mask.device)
+    order = order.masked_fill(~mask, 2).argsort(1)
+    counts = mask.sum(1, keepdim=True)
+    row = torch.arange(size, device=mask.device)
+    for i in range(n_batches):
+        position = (i * size + row) % counts.clamp_min(1)
+        chosen = order.gather(1, position).unsqueeze(-1)
+        offset = support.offset
+        yield support._replace(
+            rows=support.rows.take_along_dim(chosen, 1),
+            Y=support.Y.take_along_dim(chosen, 1),
+            mask=row < counts,
+            offset=None if offset is None else offset.take_along_dim(chosen, 1),
+        )
 
 
 def _mean_of(values: Tensor, has_rows: Tensor) -> Tensor:
