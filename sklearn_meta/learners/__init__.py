@@ -6,8 +6,10 @@ with a ``training_loss`` has an outer loss of its own in place of that of its
 predictions.
 """
 
+from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.implicit import ImplicitLearner
+from sklearn_meta.learners.kernel import KernelLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.multi_step import MultiStepLearner
@@ -15,8 +17,10 @@ from sklearn_meta.learners.process import ProcessLearner
 from sklearn_meta.learners.reptile import ReptileLearner
 
 __all__ = [
+    "FunctionDraws",
     "GradientLearner",
     "ImplicitLearner",
+    "KernelLearner",
     "LogisticPrototypeLearner",
     "MultiStepLearner",
     "ProcessLearner",
