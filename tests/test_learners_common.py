@@ -18,11 +18,14 @@ from sklearn_meta.functional import (
 from sklearn_meta.learners import (
     DiscriminantLearner,
     GradientLearner,
+    ImplicitLearner,
     KernelLearner,
     LocalClassKernelLearner,
     LogisticPrototypeLearner,
+    MultiStepLearner,
     ProcessLearner,
     PrototypeLearner,
+    ReptileLearner,
     SharedClassKernelLearner,
 )
 from sklearn_meta.learners.architectures import READERS
@@ -45,9 +48,9 @@ def _mlp(n_outputs):
     return build_mlp(N_FEATURES, (6,), n_outputs, "tanh")
 
 
-def _maml(n_outputs=1, wrap=False, **options):
+def _maml(n_outputs=1, wrap=False, family=GradientLearner, **options):
     network = _Wrapped(_mlp(n_outputs)) if wrap else _mlp(n_outputs)
-    return GradientLearner(network, inner_steps=2, **options)
+    return family(network, inner_steps=2, **options)
 
 
 def _class_maml(n_outputs=N_CLASSES, **options):
@@ -79,6 +82,13 @@ REGRESSORS = {
     "anil_vmap": lambda: _maml(adapted="head", wrap=True),
     "metasgd": lambda: _maml(learn_inner_lr=True),
     "fomaml": lambda: _maml(second_order=False),
+    "momentum": lambda: _maml(inner_optimizer="momentum"),
+    "adam": lambda: _maml(inner_optimizer="adam"),
+    "mamlpp": lambda: _maml(family=MultiStepLearner),
+    "reptile": lambda: _maml(family=ReptileLearner),
+    "reptile_vmap": lambda: _maml(family=ReptileLearner, wrap=True),
+    "imaml": lambda: _maml(family=ImplicitLearner),
+    "imaml_vmap": lambda: _maml(family=ImplicitLearner, wrap=True),
     **{
         kind: lambda kind=kind: _process("gaussian", 1, architecture=kind)
         for kind in READERS
@@ -94,6 +104,9 @@ LOCAL_CLASSIFIERS = {
     "class_blocks_deep": lambda: LocalClassKernelLearner(
         2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)
     ),
+    "protopp": lambda: _class_maml(6, head="prototypes", family=MultiStepLearner),
+    "protoreptile": lambda: _class_maml(6, head="prototypes", family=ReptileLearner),
+    "protoimaml": lambda: _class_maml(6, head="prototypes", family=ImplicitLearner),
     "protosgd": lambda: _class_maml(6, head="prototypes", learn_inner_lr=True),
     **{
         f"prototypes_{kind}": lambda kind=kind: PrototypeLearner(_mlp(6), distance=kind)
