@@ -13,6 +13,8 @@ from sklearn_meta import (
     MAMLRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
+    PooledClassifier,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleClassifier,
@@ -30,6 +32,8 @@ TRAINED_ESTIMATORS = [
 
 ALL_ESTIMATORS = [
     *TRAINED_ESTIMATORS,
+    PooledClassifier,
+    PooledRegressor,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 ]
@@ -59,6 +63,9 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (PooledClassifier, {"correction": "refit"}),
+    (PooledRegressor, {"correction": "none"}),
+    (PooledRegressor, {"correction": "refit"}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]

@@ -6,6 +6,7 @@ from sklearn_meta.estimators.ensemble import (
 )
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
+from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
 from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
@@ -16,6 +17,8 @@ __all__ = [
     "MAMLRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
+    "PooledClassifier",
+    "PooledRegressor",
     "ProtoNetClassifier",
     "TaskEnsembleClassifier",
     "TaskEnsembleRegressor",
