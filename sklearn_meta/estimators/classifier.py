@@ -212,7 +212,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
         position = check_known_labels(rows.y, self.classes_, rows.place_of)
         n_classes = len(self.classes_)
         return RowEpisodeSampler(
-            self._tensor(self._scale(rows.X), device),
+            self._scaled_tensor(rows.X, device),
             self._tensor(one_hot(position, n_classes), device),
             rows.sizes,
             self._support_range(),
@@ -225,7 +225,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
         """Draw N-way episodes over the classes of each task."""
         rows, classes = usable_classes(rows)
         return ClassEpisodeSampler(
-            self._tensor(self._scale(rows.X), device),
+            self._scaled_tensor(rows.X, device),
             classes.cell_size,
             classes.per_task,
             self.n_ways,
@@ -309,9 +309,9 @@ def usable_classes(rows: TaskRows) -> tuple[TaskRows, LocalClasses]:
     return rows, LocalClasses.of(rows.y, rows.codes)
 
 
-def thin_out(rows: TaskRows, n_rows: int) -> TaskRows:
-    """Return at most ``n_rows`` rows of each task, evenly over its classes."""
-    classes = LocalClasses.of(rows.y, rows.codes)
+def thin_out(rows: TaskRows, n_rows: int, evenly: bool = True) -> TaskRows:
+    """Return at most ``n_rows`` rows of each task, evenly over its classes or not."""
+    classes = LocalClasses.of(rows.y if evenly else 0 * rows.codes, rows.codes)
     starts = np.cumsum(classes.cell_size) - classes.cell_size
     shuffle = np.random.RandomState(0).permutation(len(rows.y))
     # a row's rank among the rows of its class, in random order

@@ -6,6 +6,11 @@ with a ``training_loss`` has an outer loss of its own in place of that of its
 predictions.
 """
 
+from sklearn_meta.learners.class_kernel import (
+    LocalClassKernelLearner,
+    SharedClassKernelLearner,
+)
+from sklearn_meta.learners.discriminant import DiscriminantLearner
 from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.implicit import ImplicitLearner
@@ -17,13 +22,16 @@ from sklearn_meta.learners.process import ProcessLearner
 from sklearn_meta.learners.reptile import ReptileLearner
 
 __all__ = [
+    "DiscriminantLearner",
     "FunctionDraws",
     "GradientLearner",
     "ImplicitLearner",
     "KernelLearner",
+    "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
     "MultiStepLearner",
     "ProcessLearner",
     "PrototypeLearner",
     "ReptileLearner",
+    "SharedClassKernelLearner",
 ]
