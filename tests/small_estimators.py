@@ -57,6 +57,7 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
+    (ProtoNetClassifier, {"label_mode": "task", "head": "discriminant"}),
     (ProtoNetClassifier, {"distance": "cosine"}),
     (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
     (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
@@ -115,7 +116,7 @@ def trained_on_episodes():
 
 def name_of(estimator):
     """Return a readable test id."""
-    options = ("variant", "embedding", "distance", "architecture", "label_mode")
+    options = ("variant", "embedding", "head", "distance", "architecture", "label_mode")
     options += ("correction", "init", "feature_dropout")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
