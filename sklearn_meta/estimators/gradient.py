@@ -31,8 +31,8 @@ class _GradientEstimator(BaseMetaEstimator):
     def _gradient_learner(
         self, n_features: int, n_outputs: int, **options: Any
     ) -> GradientLearner:
-        learner, own_options = self._learner_of_variant()
-        return learner(
+        learner_class, own_options = self._learner_of_variant()
+        learner = learner_class(
             build_network(self, n_features, n_outputs),
             inner_lr=self.inner_lr,
             inner_steps=self.inner_steps,
@@ -40,6 +40,12 @@ class _GradientEstimator(BaseMetaEstimator):
             **own_options,
             **options,
         )
+        learner.adapt_steps = self._steps_now()
+        return learner
+
+    def _steps_now(self) -> int:
+        """Return the steps that a new task takes."""
+        return self.inner_steps if self.adapt_steps is None else self.adapt_steps
 
     def _learner_of_variant(self) -> tuple[type[GradientLearner], dict[str, Any]]:
         """Return the class of learner, and options that only it has."""
@@ -60,8 +66,7 @@ class _GradientEstimator(BaseMetaEstimator):
         """Take the steps that are asked for now, which may have changed since fit."""
         # a copy that shares the weights: other objects may adapt the same learner now
         learner = copy.copy(self.learner_)
-        steps = self.inner_steps if self.adapt_steps is None else self.adapt_steps
-        learner.adapt_steps = steps
+        learner.adapt_steps = self._steps_now()
         self.learner_ = learner
         super()._adapt_to(rows)
 
