@@ -57,7 +57,10 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
-    (ProtoNetClassifier, {"label_mode": "task", "head": "discriminant"}),
+    (
+        ProtoNetClassifier,
+        {"embedding": "whitened", "head": "discriminant"} | {"label_mode": "task"},
+    ),
     (ProtoNetClassifier, {"distance": "cosine"}),
     (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
     (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
@@ -112,6 +115,13 @@ def trained_small():
 def trained_on_episodes():
     """Return those of them that learn from support and query, not in closed form."""
     return [e for e in trained_small() if vars(e).get("hidden_layer_sizes") != ()]
+
+
+def holds_classes_out(estimator):
+    """Return whether it learns numbers on classes held out of a whitening."""
+    local = getattr(estimator, "label_mode", "") == "task"
+    kernel = isinstance(estimator, DeepKernelClassifier) and local
+    return kernel or getattr(estimator, "embedding", "") == "whitened"
 
 
 def name_of(estimator):
