@@ -267,11 +267,18 @@ class _ChunkNet(NeuralNet):
         return {"loss": total / len(batch.support), "y_pred": None}
 
     def _own_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
-        """Loss of some episodes, or what this process adds to it."""
-        if self.processes is None:
-            return self._episode_loss(sampler, rows)
-        own, weight = self.processes.share(rows)
-        return self._episode_loss(sampler, own) * weight
+        """Loss of some episodes, or what this process adds to it; NaN if there is none.
+
+        Where the numbers run away, a matrix may have no factor before a loss is NaN.
+        """
+        own, weight = rows, None
+        if self.processes is not None:
+            own, weight = self.processes.share(rows)
+        try:
+            loss = self._episode_loss(sampler, own)
+        except torch.linalg.LinAlgError:
+            loss = self.parameters_[0].sum() * math.nan
+        return loss if weight is None else loss * weight
 
     def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
         """The learner's own loss in training, if it has one, or the mean over tasks."""
