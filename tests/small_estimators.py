@@ -76,6 +76,8 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (ModelBasedMetaRegressor, {"latent_size": 2, "architecture": "transformer"}),
+    (ModelBasedMetaClassifier, {"latent_size": 2, "label_mode": "task"}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]
