@@ -122,6 +122,7 @@ def name_of(estimator):
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     chosen += ["shallow"] * (params.get("hidden_layer_sizes") == ())
+    chosen += ["latent"] * bool(params.get("latent_size"))
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
     return "-".join([type(estimator).__name__, *chosen, *pooled])
 
