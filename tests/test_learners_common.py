@@ -75,7 +75,7 @@ def _kernel(**options):
 
 REGRESSORS = {
     "kernel": lambda: _kernel(),
-    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=()),
     "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
     "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
@@ -102,7 +102,7 @@ LOCAL_CLASSIFIERS = {
     "protomaml_vmap": lambda: _class_maml(6, head="prototypes", wrap=True),
     "protoanil": lambda: _class_maml(6, head="prototypes", adapted="head"),
     "logistic": lambda: LogisticPrototypeLearner(),
-    "discriminant": lambda: DiscriminantLearner(),
+    "discriminant": lambda: DiscriminantLearner(n_views=2),
     "class_blocks": lambda: LocalClassKernelLearner(2, 2),
     "class_blocks_deep": lambda: LocalClassKernelLearner(
         2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)

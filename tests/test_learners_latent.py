@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sklearn_meta.functional import categorical_nll, gaussian_nll
-from sklearn_meta.learners import LatentProcessLearner
+from sklearn_meta.learners import LatentProcessLearner, latent
 from sklearn_meta.learners.architectures import READERS
 
 N_TASKS, N_ROWS = 16, 6
@@ -73,6 +73,22 @@ def test_prediction_is_the_same_at_every_call_and_for_every_row():
     alone = learner.query(state, Q[:, 2:3])
     torch.testing.assert_close(alone.mean[:, 0], first.mean[:, 2])
     torch.testing.assert_close(alone.std[:, 0], first.std[:, 2])
+
+
+def test_query_in_parts_equals_query_at_once(monkeypatch):
+    # Memory is bounded by running rows in turn.
+    X, Y, _, Q, Y_query, mask = _episode(0)
+    labels = torch.cat([Y > 0, Y <= 0], -1).float()
+    options = {"latent_size": 2, "hidden_size": 8}
+    for learner, values in (
+        (LatentProcessLearner(1, 1, likelihood="gaussian", **options), Y),
+        (LatentProcessLearner(1, 2, likelihood="categorical", **options), labels),
+    ):
+        state = learner.adapt(X, values, mask)
+        expected = learner.query(state, Q)
+        monkeypatch.setattr(latent, "ROWS_AT_ONCE", 1)
+        torch.testing.assert_close(learner.query(state, Q), expected)
+        monkeypatch.undo()
 
 
 def test_training_loss_of_local_classes_is_finite_and_has_a_gradient():

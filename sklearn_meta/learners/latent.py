@@ -19,6 +19,8 @@ from sklearn_meta.learners.process import ProcessLearner
 
 # Range of a latent standard deviation, as in the attentive neural process.
 LEAST_STD, STD_RANGE = 0.1, 0.9
+# Rows times samples that a query runs at once; bounds the memory of activations.
+ROWS_AT_ONCE = 65536
 
 
 class LatentProcessLearner(ProcessLearner):
@@ -99,10 +101,15 @@ class LatentProcessLearner(ProcessLearner):
         Gaussian of (n_tasks, n_query) or Tensor of shape (n_tasks, n_query, n_classes)
             The prediction: a mean and a standard deviation, or logits.
         """
-        samples = self._query_samples(state, X_query)
-        if isinstance(samples, Gaussian):
-            return gaussian_moments(samples)
-        return mask_absent(mean_probabilities(samples), state["present"])
+        # Every row runs once per sample: many rows go through in turn.
+        n_rows = max(1, ROWS_AT_ONCE // (len(X_query) * self.n_samples))
+        parts = [self._mixture(state, rows) for rows in X_query.split(n_rows, 1)]
+        if len(parts) == 1:
+            return parts[0]
+        if isinstance(parts[0], Gaussian):
+            mean, std = zip(*parts, strict=True)
+            return Gaussian(torch.cat(mean, 1), torch.cat(std, 1))
+        return torch.cat(parts, 1)
 
     def training_loss(
         self,
@@ -146,6 +153,13 @@ class LatentProcessLearner(ProcessLearner):
         flat = _each(samples, lambda part: part.flatten(0, 1))
         row_loss = criterion(flat, Y).unflatten(0, (-1, self.n_samples))
         return mixture_nll(row_loss, query_mask)
+
+    def _mixture(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
+        """The prediction of some rows."""
+        samples = self._query_samples(state, X_query)
+        if isinstance(samples, Gaussian):
+            return gaussian_moments(samples)
+        return mask_absent(mean_probabilities(samples), state["present"])
 
     def _build_reader(
         self, n_inputs: int, n_values: int, n_answers: int, *sizes: int
