@@ -77,7 +77,7 @@ def test_prediction_is_the_same_at_every_call_and_for_every_row():
 
 def test_query_in_parts_equals_query_at_once(monkeypatch):
     # Memory is bounded by running rows in turn.
-    X, Y, _, Q, Y_query, mask = _episode(0)
+    X, Y, _, Q, _, mask = _episode(0)
     labels = torch.cat([Y > 0, Y <= 0], -1).float()
     options = {"latent_size": 2, "hidden_size": 8}
     for learner, values in (
