@@ -292,12 +292,12 @@ class LocalClassKernelLearner(_LaplaceLearner):
     """
 
     STARTS: ClassVar[dict[str, float]] = {
-        "shots": 0.0,
-        "kappa": -3.0,
-        "temperature": 0.2,
+        "shots": 0.7,
+        "kappa": -3.5,
+        "temperature": 0.7,
         "temperature_shots": 0.0,
     }
-    BLOCK_STARTS: ClassVar[dict[str, float]] = {"linear": 0.1, "rbf": 0.0, "width": 0.3}
+    BLOCK_STARTS: ClassVar[dict[str, float]] = {"linear": 0.0, "rbf": 1.0, "width": 0.2}
 
     def __init__(
         self,
