@@ -208,7 +208,7 @@ default=None
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
-    _forms: Sequence[str] = ("plain", "scaled", "white", "between")
+    _forms: Sequence[str] = ("plain", "scaled", "white", "white/between")
 
     def __init__(
         self,
