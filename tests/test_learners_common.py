@@ -73,7 +73,7 @@ def _kernel(**options):
 
 REGRESSORS = {
     "kernel": lambda: _kernel(),
-    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=()),
     "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
     "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
