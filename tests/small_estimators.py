@@ -15,6 +15,8 @@ from sklearn_meta import (
     MAMLRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
+    PooledClassifier,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleClassifier,
@@ -34,6 +36,8 @@ TRAINED_ESTIMATORS = [
 
 ALL_ESTIMATORS = [
     *TRAINED_ESTIMATORS,
+    PooledClassifier,
+    PooledRegressor,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 ]
@@ -57,6 +61,10 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
+    (
+        ProtoNetClassifier,
+        {"embedding": "whitened", "head": "discriminant"} | {"label_mode": "task"},
+    ),
     (ProtoNetClassifier, {"distance": "cosine"}),
     (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
     (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
@@ -76,6 +84,11 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (ModelBasedMetaRegressor, {"latent_size": 2, "architecture": "transformer"}),
+    (ModelBasedMetaClassifier, {"latent_size": 2, "label_mode": "task"}),
+    (PooledClassifier, {"correction": "refit"}),
+    (PooledRegressor, {"correction": "none"}),
+    (PooledRegressor, {"correction": "refit"}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]
@@ -113,13 +126,21 @@ def trained_on_episodes():
     return [e for e in trained_small() if vars(e).get("hidden_layer_sizes") != ()]
 
 
+def holds_classes_out(estimator):
+    """Return whether it learns numbers on classes held out of a whitening."""
+    local = getattr(estimator, "label_mode", "") == "task"
+    kernel = isinstance(estimator, DeepKernelClassifier) and local
+    return kernel or getattr(estimator, "embedding", "") == "whitened"
+
+
 def name_of(estimator):
     """Return a readable test id."""
-    options = ("variant", "embedding", "distance", "architecture", "label_mode")
+    options = ("variant", "embedding", "head", "distance", "architecture", "label_mode")
     options += ("correction", "init", "feature_dropout")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     chosen += ["shallow"] * (params.get("hidden_layer_sizes") == ())
+    chosen += ["latent"] * bool(params.get("latent_size"))
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
     return "-".join([type(estimator).__name__, *chosen, *pooled])
 

@@ -1,6 +1,7 @@
 """Model-dependent learners: models of old tasks are kept, and weighed on a new one."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import norm
@@ -18,15 +19,12 @@ from sklearn_meta.averaging import (
     tilt_classes,
 )
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
-from sklearn_meta.estimators.kept_models import (
-    AdaptedMembers,
-    Draws,
-    KeptModelsEstimator,
-)
+from sklearn_meta.estimators.episode_rows import Draws
+from sklearn_meta.estimators.kept_models import AdaptedMembers, KeptModelsEstimator
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR
 from sklearn_meta.pooling import class_probabilities, out_of_fold
-from sklearn_meta.targets import LocalClasses, check_known_labels, one_hot
+from sklearn_meta.targets import one_hot
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["TaskEnsembleClassifier", "TaskEnsembleRegressor"]
@@ -198,12 +196,22 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         said = self._ask_members(rows.X)
         errors = rows.y[:, None] - said
         total = sum_by_group(errors, rows.sizes)
-        evidence = self.noise_.log_evidence(
-            rows.sizes, total, sum_by_group(errors**2, rows.sizes)
-        )
-        weights = drop_negligible(posterior_weights(self._prior(), evidence))
-        self.adapted_ = AdaptedMembers(weights, self.noise_.shift(rows.sizes, total))
+        self._weigh(rows.sizes, total, sum_by_group(errors**2, rows.sizes))
         self.task_names_ = rows.names
+
+    def _weigh(self, sizes: np.ndarray, total: np.ndarray, squares: np.ndarray) -> None:
+        """Set weights and shifts from the sums of errors on the supports."""
+        evidence = self.noise_.log_evidence(sizes, total, squares)
+        weights = drop_negligible(posterior_weights(self._prior(), evidence))
+        self.adapted_ = AdaptedMembers(weights, self.noise_.shift(sizes, total))
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        nothing = np.zeros((1, len(self.prior_)))
+        new._weigh(np.zeros(1, int), nothing, nothing)
+        new.task_names_ = None
+        return new
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
@@ -357,31 +365,13 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         return RandomForestClassifier() if self.estimator is None else self.estimator
 
     def _learn_targets(self, rows: TaskRows) -> None:
-        """Learn the labels, which must be shared."""
-        self.label_mode_ = "shared"
-        self.classes_ = np.unique(rows.y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."
-            )
-        cells = LocalClasses.of(rows.y, rows.codes)
-        if len(rows.sizes) > 1 and len(cells.cell_label) == len(cells.labels):
-            raise ValueError(
-                "Expected labels that mean the same in every task, got tasks of which "
-                "no two have a label in common: a kept model cannot tell the classes "
-                "of a new task. Use ProtoNetClassifier for labels of a task's own."
-            )
+        self._learn_shared_labels(rows)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)
 
     def _ask_out_of_fold(self, estimator: Any, rows: TaskRows) -> np.ndarray:
         return out_of_fold(estimator, rows, self.classes_)
-
-    def _positions(self, rows: TaskRows) -> np.ndarray:
-        """Return the position of each row's label; raise for labels not seen."""
-        remedy = "A kept model knows no other labels: fit on tasks that have them."
-        return check_known_labels(rows.y, self.classes_, rows.place_of, remedy)
 
     def _learn_to_weigh(
         self, rows: TaskRows, said: np.ndarray, usable: np.ndarray, draws: Draws
