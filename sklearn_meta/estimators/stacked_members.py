@@ -114,11 +114,49 @@ def fit_members(
     fitted : list of list of estimator
         Members first, folds second.
     """
-    jobs = [(m, fold) for fold in folds for m in range(len(members))]
-    fitted = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_member)(members[m], shared, m, fold, classes) for m, fold in jobs
-    )
-    return [fitted[m :: len(members)] for m in range(len(members))]
+    donors = _kernel_donors(members, shared)
+    fitted: dict = {}
+    # donors first: what they learned is where others start
+    for turn in (
+        [m for m, donor in enumerate(donors) if donor is None],
+        [m for m, donor in enumerate(donors) if donor is not None],
+    ):
+        jobs = [(m, f) for f in range(len(folds)) for m in turn]
+        models = Parallel(n_jobs=n_jobs)(
+            delayed(_fit_member)(
+                _started_at(members[m], fitted.get((donors[m], f))),
+                shared,
+                m,
+                folds[f],
+                classes,
+            )
+            for m, f in jobs
+        )
+        fitted |= dict(zip(jobs, models, strict=True))
+    return [[fitted[m, f] for f in range(len(folds))] for m in range(len(members))]
+
+
+def _kernel_donors(members: list, shared: SharedColumns) -> list[int | None]:
+    """Return for each member the one whose fitted kernel it would fit again."""
+    donors: list[int | None] = []
+    for m, member in enumerate(members):
+        fits = isinstance(member, DeepKernelRegressor) and member.init == "marginal"
+        shallow = [
+            other
+            for other, donor in enumerate(members)
+            if isinstance(donor, DeepKernelRegressor)
+            and donor.is_shallow
+            and shared.source[other] == shared.source[m]
+            and donor.standardize == getattr(member, "standardize", None)
+        ]
+        own = fits and shallow and not member.is_shallow
+        donors.append(shallow[0] if own else None)
+    return donors
+
+
+def _started_at(member: Any, donor: Any) -> Any:
+    """Return a member that starts at the kernel of another one."""
+    return member if donor is None else clone(member).set_params(init=donor.kernel_)
 
 
 def _fit_member(
@@ -130,7 +168,6 @@ def _fit_member(
         for rows in (fold.train, fold.held_out)
     )
     fitted = clone(member)
-    fitted.n_features_in_ = shared.ends[0]
     fitted._learn_prepared(
         train, held_out, pooled=shared.model_of(place), classes=classes
     )
