@@ -145,11 +145,11 @@ def _kernel_donors(members: list, shared: SharedColumns) -> list[int | None]:
             other
             for other, donor in enumerate(members)
             if isinstance(donor, DeepKernelRegressor)
-            and donor.is_shallow
+            and donor._is_shallow
             and shared.source[other] == shared.source[m]
             and donor.standardize == getattr(member, "standardize", None)
         ]
-        own = fits and shallow and not member.is_shallow
+        own = fits and shallow and not member._is_shallow
         donors.append(shallow[0] if own else None)
     return donors
 
