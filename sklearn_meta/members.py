@@ -1,48 +1,19 @@
-"""Fitting, choosing and asking one scikit-learn model per task."""
+"""Fitting one scikit-learn model per task, and choosing those that differ."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
-from sklearn.dummy import DummyClassifier
+from sklearn.base import BaseEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_meta.pooling import folds_by_task
+from sklearn_meta.pooling import fit_member
 from sklearn_meta.tasks import TaskRows
 
-__all__ = [
-    "class_probabilities",
-    "farthest_points",
-    "fit_member",
-    "fit_members",
-    "out_of_fold_probabilities",
-    "with_seed",
-]
+__all__ = ["farthest_points", "fit_members"]
 
 # rows on which models are compared to choose the most different ones
 N_REFERENCE_ROWS = 256
-
-
-def with_seed(estimator: BaseEstimator, seed: int) -> BaseEstimator:
-    """Return a clone in which every ``random_state`` that is None is a seed."""
-    seeded = clone(estimator)
-    names = [
-        name
-        for name, value in sorted(seeded.get_params().items())
-        if value is None and name.split("__")[-1] == "random_state"
-    ]
-    return seeded.set_params(**dict.fromkeys(names, seed))
-
-
-def fit_member(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
-    """Return a clone fitted on the rows of one task.
-
-    Most classifiers refuse rows of one class; a constant one takes their place.
-    """
-    if hasattr(estimator, "predict_proba") and len(np.unique(y)) == 1:
-        return DummyClassifier(strategy="prior").fit(X, y)
-    return clone(estimator).fit(X, y)
 
 
 def fit_members(
@@ -150,24 +121,3 @@ def farthest_points(points: np.ndarray, n_kept: int) -> np.ndarray:
 def _squared_distance(points: np.ndarray, point: np.ndarray) -> np.ndarray:
     """Return the squared Euclidean distance of points to one, (n_points,)."""
     return ((points - point) ** 2).sum(1)
-
-
-def class_probabilities(model: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return probabilities in the columns of all classes; 0 for those not seen."""
-    proba = np.zeros((len(X), len(classes)))
-    proba[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(X)
-    return proba
-
-
-def out_of_fold_probabilities(
-    estimator: BaseEstimator, rows: TaskRows, classes: np.ndarray
-) -> np.ndarray:
-    """Return class probabilities from clones that did not see the row's task.
-
-    ``cross_val_predict`` cannot do it where a fold lacks a class.
-    """
-    proba = np.empty((len(rows.y), len(classes)))
-    for train, held_out in folds_by_task(rows):
-        model = fit_member(estimator, rows.X[train], rows.y[train])
-        proba[held_out] = class_probabilities(model, rows.X[held_out], classes)
-    return proba

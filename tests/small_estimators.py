@@ -34,6 +34,8 @@ ALL_ESTIMATORS = [
     TaskEnsembleRegressor,
 ]
 
+LOGISTIC = LogisticRegression(max_iter=1000)
+
 # other ways to adapt than the default one, each held to the laws too
 VARIANTS = [
     (MAMLClassifier, {"label_mode": "task"}),
@@ -49,6 +51,9 @@ VARIANTS = [
     (ModelBasedMetaRegressor, {"architecture": "attentive"}),
     (ModelBasedMetaRegressor, {"pooled_estimator": Ridge()}),
     (MAMLRegressor, {"pooled_estimator": Ridge()}),
+    (MAMLClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
+    (ProtoNetClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
+    (ModelBasedMetaClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
     (ModelBasedMetaRegressor, {"architecture": "transformer"}),
     (ModelBasedMetaClassifier, {"architecture": "hypernetwork"}),
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
@@ -62,8 +67,7 @@ VARIANTS = [
 def small(estimator_class, **params):
     """Return an estimator that fits in a fraction of a second."""
     if estimator_class not in TRAINED_ESTIMATORS:
-        logistic = LogisticRegression(max_iter=1000)
-        cheap = logistic if is_classifier(estimator_class()) else Ridge()
+        cheap = LOGISTIC if is_classifier(estimator_class()) else Ridge()
         return estimator_class(**{"estimator": cheap, "random_state": 0} | params)
     budget = {"max_iter": 12, "meta_batch_size": 4, "random_state": 0}
     if "hidden_size" in estimator_class().get_params():

@@ -107,3 +107,16 @@ def test_cross_entropy_loss_when_compared_with_autograd_then_derivatives_agree(
         lambda o: mean_per_task(categorical_nll(mask_absent(o, present), Y), mask),
         outputs,
     )
+
+
+def test_cross_entropy_loss_when_counted_from_an_offset_then_derivatives_agree(
+    outputs, mask
+):
+    # The network learns what another model's logits lack.
+    Y = torch.eye(3, dtype=torch.float64)[torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0]])]
+    offset = torch.linspace(-2, 2, 24, dtype=torch.float64).reshape(2, 4, 3)
+    _assert_derivatives(
+        cross_entropy_loss(Y, mask, offset=offset),
+        lambda o: mean_per_task(categorical_nll(o + offset, Y), mask),
+        outputs,
+    )

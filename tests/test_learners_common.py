@@ -94,6 +94,14 @@ SHARED_CLASSIFIERS = {
     "transformer_classes": lambda: _process(
         "categorical", architecture="transformer", encoder=_mlp(5)
     ),
+    # the last columns of a row are logits to start from
+    "maml_offsets": lambda: _class_maml(n_offsets=N_CLASSES),
+    "maml_offsets_vmap": lambda: _class_maml(n_offsets=N_CLASSES, wrap=True),
+    "anil_offsets": lambda: _class_maml(n_offsets=N_CLASSES, adapted="head"),
+    "prototypes_offsets": lambda: PrototypeLearner(
+        _mlp(6), n_shared_classes=N_CLASSES, n_offsets=N_CLASSES
+    ),
+    "cnp_offsets": lambda: _process("categorical", n_offsets=N_CLASSES),
 }
 LEARNERS = REGRESSORS | LOCAL_CLASSIFIERS | SHARED_CLASSIFIERS
 

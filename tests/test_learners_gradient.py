@@ -212,6 +212,41 @@ def test_protomaml_gradient_of_every_path_equals_the_next(
             torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("adapted", ["all", "head"])
+def test_offset_gradient_of_every_path_equals_the_next(episode, adapted):
+    # The inner loop counts from the offset too, whatever computes it.
+    X, mask, Q = episode
+    episode = torch.cat([X, X.cos()], -1), mask, torch.cat([Q, Q.cos()], -1)
+
+    def build(engine):
+        torch.manual_seed(0)
+        network = build_mlp(2 * N_FEATURES, (4,), N_CLASSES, "tanh").double()
+        network = _Wrapped(network) if engine == "vmap" else network
+        options = {"likelihood": "categorical", "adapted": adapted}
+        learner = GradientLearner(network, **options, n_offsets=N_CLASSES).double()
+        return _with_engine(learner, engine)
+
+    gradients = []
+    for engine in ("recursion", "stacked", "vmap"):
+        learner = build(engine)
+        loss = _class_loss(learner, episode)
+        params = list(learner.parameters())
+        gradients.append(torch.autograd.grad(loss, params, materialize_grads=True))
+    for ours, *others in zip(*gradients, strict=True):
+        for other in others:
+            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "options", [{"head": "prototypes"}, {"likelihood": "gaussian"}]
+)
+def test_offsets_of_what_is_no_shared_logit_are_refused(options):
+    # They would be added to something else.
+    options = {"likelihood": "categorical"} | options
+    with pytest.raises(ValueError, match="n_offsets=2 needs head='linear'"):
+        GradientLearner(build_mlp(3, (4,), 2), n_offsets=2, **options)
+
+
 @pytest.mark.parametrize("build", [_regressor, _classifier])
 def test_adapt_in_eval_mode_of_recursion_equals_stacked_path(episode, build):
     # Serving has formulas of its own.

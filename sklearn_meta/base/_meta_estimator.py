@@ -16,6 +16,7 @@ from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMi
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
@@ -140,16 +141,56 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         return self
 
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
-        """Build the learner (or go on with it), run the outer loop, keep the result."""
+        """Add the pooled columns, which are out of fold, and learn from all tasks."""
+        pooled = self.pooled_ if resume else None
+        if pooled is not None:
+            rows = rows.with_columns(pooled.out_of_fold_columns(rows))
+        elif not resume and self.pooled_estimator is not None:
+            pooled, columns = self._fit_pooled(rows, classes)
+            rows = rows.with_columns(columns)
+        self._learn_prepared(rows, pooled=pooled, classes=classes, resume=resume)
+
+    @abstractmethod
+    def _fit_pooled(
+        self, rows: TaskRows, classes: Any
+    ) -> tuple[PooledModel, np.ndarray]:
+        """Return the pooled model and its out-of-fold columns."""
+
+    def _learn_prepared(
+        self,
+        rows: TaskRows,
+        validation: TaskRows | None = None,
+        *,
+        pooled: PooledModel | None,
+        classes: Any = None,
+        resume: bool = False,
+    ) -> None:
+        """Build the learner (or go on with it), run the outer loop, keep the result.
+
+        Parameters
+        ----------
+        rows : TaskRows
+            Checked rows, with the columns of ``pooled`` last, each from a model that
+            did not see the row's task.
+        validation : TaskRows or None, default=None
+            Tasks, prepared alike, that decide when to stop; None holds some of the
+            others out, as the parameters say.
+        pooled : PooledModel or None
+            Gives the same columns of new rows.
+        classes : array-like of shape (n_classes,), default=None
+            All labels there will be; by default those of the rows.
+        resume : bool, default=False
+            Whether to go on from what was learned before.
+        """
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
-        rows = self._prepare_training_rows(rows, resume)
+        self.pooled_ = pooled
         with seeded(seed, device), one_thread(device):
             if not resume:
                 self._start(rows, classes)
             learner = copy.deepcopy(self.learner_).to(device, torch.float32)
-            held_out = self._hold_out(rows, random_state)
+            held_out = self._hold_out(rows, validation, random_state)
             record = self._outer_loop().run(
                 learner,
                 self._sampler(held_out.train, device),
@@ -172,15 +213,30 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""
-        self.scaler_ = StandardScaler().fit(rows.X) if self.standardize else None
-        self._learn_targets(rows, classes)
+        n_features = rows.X.shape[1]
+        # a caller with prepared rows has not checked a table of its own
+        pooled_columns = 0 if self.pooled_ is None else self.pooled_.n_columns
+        self.n_features_in_ = n_features - pooled_columns
+        scaled = rows.X[:, : n_features - self._n_offsets()]
+        self.scaler_ = StandardScaler().fit(scaled) if self.standardize else None
+        self._learn_labels(rows, classes)
+        self._learn_targets(rows)
         # kept, since adapting may change the number of classes: `load_model` needs it
-        self.learner_shape_ = (rows.X.shape[1], self._n_outputs())
+        self.learner_shape_ = (n_features, self._n_outputs())
         self.learner_ = self._build_learner(*self.learner_shape_)
 
-    def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
-        """Return the meta-training rows with the columns that the estimator adds."""
-        return rows
+    def _learn_labels(self, rows: TaskRows, classes: Any) -> None:
+        """Learn what labels mean; numbers need nothing of the kind."""
+
+    def _n_offsets(self) -> int:
+        """Return how many of the last columns are logits that the learner adds to."""
+        return 0
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Return new rows with the columns of the pooled model last."""
+        if self.pooled_ is None:
+            return X
+        return np.column_stack([X, self.pooled_.columns(X)])
 
     def _outer_loop(self) -> OuterLoop:
         """Return the outer loop with this estimator's settings."""
@@ -198,8 +254,12 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             verbose=self.verbose,
         )
 
-    def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
+    def _hold_out(
+        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
+    ) -> HeldOut:
         """Set tasks aside (classes, where those take the place of tasks)."""
+        if validation is not None:
+            return HeldOut(rows, validation)
         units, unit_of_row = self._hold_out_units(rows)
         if self.early_stopping is True and units < 2:
             raise ValueError(
@@ -258,12 +318,16 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             )
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features by the meta-training rows."""
+        """Scale features by the meta-training rows; offsets keep their unit."""
         if self.scaler_ is None:
             return X
+        n_scaled = X.shape[1] - self._n_offsets()
         # by hand: the rows are checked, and a second check takes longer than a query
-        scaled = (X - self.scaler_.mean_) / self.scaler_.scale_
-        return scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        scaled = (X[:, :n_scaled] - self.scaler_.mean_) / self.scaler_.scale_
+        scaled = scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        return (
+            scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
+        )
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 
 COMMON_CONSTRAINTS: dict = {
@@ -25,6 +25,7 @@ COMMON_CONSTRAINTS: dict = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "standardize": ["boolean"],
+    "pooled_estimator": [HasMethods(["fit", "predict"]), StrOptions({"auto"}), None],
     "callbacks": [list, None],
     "warm_start": ["boolean"],
     "device": [str, torch.device],

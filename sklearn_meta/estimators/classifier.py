@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
 from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.functional import categorical_nll
+from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.targets import (
     LocalClasses,
     check_known_labels,
@@ -21,7 +23,14 @@ from sklearn_meta.targets import (
 )
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
-__all__ = ["MetaClassifierMixin", "TaskClassifierMixin"]
+__all__ = ["POOLED_CLASSIFIER", "MetaClassifierMixin", "TaskClassifierMixin"]
+
+# what a classifier takes as its pooled_estimator
+POOLED_CLASSIFIER = [
+    HasMethods(["fit", "predict_proba"]),
+    StrOptions({"auto"}),
+    None,
+]
 
 
 class TaskClassifierMixin(ClassifierMixin):
@@ -137,7 +146,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
         np.put_along_axis(by_label, self.task_columns_[codes], proba, axis=1)
         return by_label[:, :-1]
 
-    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+    def _learn_labels(self, rows: TaskRows, classes: Any) -> None:
         """Decide what labels mean, and learn the shared ones."""
         self.label_mode_ = self._choose_label_mode(rows)
         self.classes_ = np.unique(rows.y if classes is None else classes)
@@ -152,10 +161,31 @@ class MetaClassifierMixin(TaskClassifierMixin):
             return self.label_mode
         if len(rows.sizes) == 1:
             return "task"
-        mode = "shared" if shared_labels(rows.y, rows.codes) else "task"
-        if self.verbose:
+        return "shared" if shared_labels(rows.y, rows.codes) else "task"
+
+    def _learn_targets(self, rows: TaskRows) -> None:
+        """Say how labels were taken."""
+        if self.verbose and self.label_mode == "auto":
+            mode = self.label_mode_
             print(f"label_mode='auto': the labels of the tasks are taken as {mode!r}.")
-        return mode
+
+    def _fit_pooled(
+        self, rows: TaskRows, classes: Any
+    ) -> tuple[PooledModel, np.ndarray]:
+        """Fit the pooled model of labels that mean the same in every task."""
+        self._learn_labels(rows, classes)
+        if self.label_mode_ == "task":
+            raise ValueError(
+                "pooled_estimator needs labels that mean the same in every task, got "
+                "labels that are local to their task (label_mode_='task'): one model "
+                "of all rows cannot tell the classes of a new task. Use "
+                "label_mode='shared' if they do mean the same, else "
+                "pooled_estimator=None."
+            )
+        return fit_pooled(self.pooled_estimator, rows, self.classes_, self.random_state)
+
+    def _n_offsets(self) -> int:
+        return 0 if self.pooled_ is None else self.pooled_.n_columns
 
     def _n_outputs(self) -> int:
         return len(self.classes_)

@@ -25,8 +25,7 @@ from sklearn_meta.estimators.kept_models import (
 )
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR
-from sklearn_meta.members import class_probabilities, out_of_fold_probabilities
-from sklearn_meta.pooling import out_of_fold
+from sklearn_meta.pooling import class_probabilities, out_of_fold
 from sklearn_meta.targets import LocalClasses, check_known_labels, one_hot
 from sklearn_meta.tasks import TaskRows
 
@@ -377,7 +376,7 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         return class_probabilities(model, X, self.classes_)
 
     def _ask_out_of_fold(self, estimator: Any, rows: TaskRows) -> np.ndarray:
-        return out_of_fold_probabilities(estimator, rows, self.classes_)
+        return out_of_fold(estimator, rows, self.classes_)
 
     def _positions(self, rows: TaskRows) -> np.ndarray:
         """Return the position of each row's label; raise for labels not seen."""

@@ -4,10 +4,10 @@ import copy
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.classifier import MetaClassifierMixin
+from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.functional import squared_error_with_noise
@@ -74,6 +74,12 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         start from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator or "auto", default=None
+        A scikit-learn classifier that is fitted on all rows and ignores tasks; labels
+        must be shared. The logarithms of its probabilities become features and the
+        point from which the learner's logits are counted; in meta-training they come
+        out of fold, with folds split by task. "auto" takes a linear model, gradient
+        boosting or their mean, whichever has the least log-loss out of fold.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
         their task, so that new tasks may bring new classes. "auto": one table (or a
@@ -134,6 +140,9 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         The labels: those of ``fit`` if they are shared, else those of the support.
     label_mode_ : {"shared", "task"}
         What labels mean.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     learner_ : nn.Module
@@ -201,6 +210,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -215,6 +225,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         adapt_steps=None,
         module=None,
         module_params=None,
+        pooled_estimator=None,
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
@@ -244,6 +255,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         self.adapt_steps = adapt_steps
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
@@ -269,7 +281,11 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         """Build a linear head for shared labels, prototypes for local ones."""
         if self.label_mode_ == "shared":
             return self._gradient_learner(
-                n_features, n_outputs, head="linear", likelihood="categorical"
+                n_features,
+                n_outputs,
+                head="linear",
+                likelihood="categorical",
+                n_offsets=self._n_offsets(),
             )
         return self._gradient_learner(
             n_features, None, head="prototypes", likelihood="categorical"
@@ -308,10 +324,12 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
-    pooled_estimator : estimator, default=None
+    pooled_estimator : estimator or "auto", default=None
         A scikit-learn regressor that is fitted on all rows and ignores tasks. Its
         prediction becomes a feature and the point from which the learner's target is
         counted; in meta-training it comes out of fold, with folds split by task.
+        "auto" takes a linear model, gradient boosting or their mean, whichever has the
+        least squared error out of fold.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
@@ -363,8 +381,9 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     ----------
     target_scale_ : NumericScale
         Shift and scale of the target, from the meta-training rows.
-    pooled_ : estimator
-        The pooled model for new tasks, if ``pooled_estimator`` is given.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     learner_ : nn.Module
         The trained learner, in float64.
     n_tasks_ : int
@@ -428,7 +447,6 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "normalize_y": ["boolean"],
-        "pooled_estimator": [HasMethods(["fit", "predict"]), None],
     }
 
     def __init__(

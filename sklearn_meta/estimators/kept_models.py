@@ -15,7 +15,8 @@ from sklearn_meta.averaging import MemberPrior
 from sklearn_meta.base import BaseTaskEstimator
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.episodes import RowEpisodeSampler
-from sklearn_meta.members import fit_member, fit_members, with_seed
+from sklearn_meta.members import fit_members
+from sklearn_meta.pooling import fit_member, with_seed
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["AdaptedMembers", "Draws", "KeptModelsEstimator"]

@@ -13,6 +13,7 @@ from torch import nn
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.episodes import ClassEpisodeSampler
 from sklearn_meta.estimators.classifier import (
+    POOLED_CLASSIFIER,
     MetaClassifierMixin,
     thin_out,
     usable_classes,
@@ -67,6 +68,12 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator or "auto", default=None
+        A scikit-learn classifier that is fitted on all rows and ignores tasks; labels
+        must be shared. The logarithms of its probabilities become features and the
+        point from which the learner's logits are counted; in meta-training they come
+        out of fold, with folds split by task. "auto" takes a linear model, gradient
+        boosting or their mean, whichever has the least log-loss out of fold.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
         their task, so that new tasks may bring new classes. "auto": one table (or a
@@ -127,6 +134,9 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         The labels: those of ``fit`` if they are shared, else those of the support.
     label_mode_ : {"shared", "task"}
         What labels mean.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     embedding_ : {"network", "whitened"}
@@ -200,6 +210,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -212,6 +223,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         distance="euclidean",
         module=None,
         module_params=None,
+        pooled_estimator=None,
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
@@ -239,6 +251,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.distance = distance
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
@@ -260,9 +273,9 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
-        """Learn what labels mean and, in closed form, how classes differ."""
-        super()._learn_targets(rows, classes)
+    def _learn_targets(self, rows: TaskRows) -> None:
+        """Learn in closed form how classes differ."""
+        super()._learn_targets(rows)
         cells = LocalClasses.of(rows.y, rows.codes)
         self.embedding_ = self._choose_embedding(len(cells.cell_task))
         if self.embedding_ == "whitened":
@@ -295,6 +308,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             build_network(self, n_features, None),
             distance=self.distance,
             n_shared_classes=n_outputs if shared else None,
+            n_offsets=self._n_offsets(),
         )
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
@@ -302,10 +316,12 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         X = super()._scale(X)
         return self.whitening_.transform(X) if self.embedding_ == "whitened" else X
 
-    def _hold_out(self, rows: TaskRows, random_state: Any) -> HeldOut:
+    def _hold_out(
+        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
+    ) -> HeldOut:
         """Hold nothing out for eleven numbers that are cross-fitted."""
         if self.embedding_ == "network":
-            return super()._hold_out(rows, random_state)
+            return super()._hold_out(rows, validation, random_state)
         if self.early_stopping is True:
             raise ValueError(
                 "early_stopping=True has nothing to stop for embedding='whitened', "

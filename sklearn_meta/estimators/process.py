@@ -3,10 +3,10 @@
 from numbers import Integral
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.classifier import MetaClassifierMixin
+from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import ProcessLearner
@@ -65,10 +65,12 @@ default="transformer"
         from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
-    pooled_estimator : estimator, default=None
+    pooled_estimator : estimator or "auto", default=None
         A scikit-learn regressor that is fitted on all rows and ignores tasks. Its
         prediction becomes a feature and the point from which the learner's target is
         counted; in meta-training it comes out of fold, with folds split by task.
+        "auto" takes a linear model, gradient boosting or their mean, whichever has the
+        least squared error out of fold.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
@@ -120,8 +122,9 @@ default="transformer"
     ----------
     target_scale_ : NumericScale
         Shift and scale of the target, from the meta-training rows.
-    pooled_ : estimator
-        The pooled model for new tasks, if ``pooled_estimator`` is given.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     learner_ : nn.Module
         The trained learner, in float64.
     n_tasks_ : int
@@ -185,7 +188,6 @@ default="transformer"
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "normalize_y": ["boolean"],
-        "pooled_estimator": [HasMethods(["fit", "predict"]), None],
     }
 
     def __init__(
@@ -278,6 +280,12 @@ default="transformer"
         from its weights. Layers that mix rows (BatchNorm) are rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
+    pooled_estimator : estimator or "auto", default=None
+        A scikit-learn classifier that is fitted on all rows and ignores tasks; labels
+        must be shared. The logarithms of its probabilities become features and the
+        point from which the learner's logits are counted; in meta-training they come
+        out of fold, with folds split by task. "auto" takes a linear model, gradient
+        boosting or their mean, whichever has the least log-loss out of fold.
     label_mode : {"auto", "shared", "task"}, default="auto"
         "shared": a label means the same in every task. "task": labels are local to
         their task, so that new tasks may bring new classes. "auto": one table (or a
@@ -338,6 +346,9 @@ default="transformer"
         The labels: those of ``fit`` if they are shared, else those of the support.
     label_mode_ : {"shared", "task"}
         What labels mean.
+    pooled_ : PooledModel or None
+        The pooled model for new tasks: ``pooled_.model`` is the fitted estimator and
+        ``pooled_.name`` what "auto" chose.
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     learner_ : nn.Module
@@ -403,6 +414,7 @@ default="transformer"
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -415,6 +427,7 @@ default="transformer"
         n_heads=4,
         module=None,
         module_params=None,
+        pooled_estimator=None,
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
@@ -442,6 +455,7 @@ default="transformer"
         self.n_heads = n_heads
         self.module = module
         self.module_params = module_params
+        self.pooled_estimator = pooled_estimator
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
@@ -470,4 +484,5 @@ default="transformer"
             n_outputs,
             likelihood="categorical",
             class_equivariant=self.label_mode_ == "task",
+            n_offsets=self._n_offsets(),
         )

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import norm
-from sklearn.base import RegressorMixin, clone
+from sklearn.base import RegressorMixin
 
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.functional import gaussian_nll
-from sklearn_meta.pooling import out_of_fold
+from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
@@ -126,26 +126,17 @@ class MetaRegressorMixin(TaskRegressorMixin):
         mean = self.target_scale_.decode(mean) + self._offset(X)
         return mean, std * self.target_scale_.scale
 
-    def _prepare_training_rows(self, rows: TaskRows, resume: bool) -> TaskRows:
-        """Add the pooled prediction of rows whose task the pooled model did not see."""
-        if self.pooled_estimator is None:
-            return rows
-        if not resume:
-            self.pooled_ = clone(self.pooled_estimator).fit(rows.X, rows.y)
-        offset = out_of_fold(self.pooled_estimator, rows)
-        return rows._replace(X=np.column_stack([rows.X, offset]))
-
-    def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Add the pooled prediction as the last column."""
-        if self.pooled_estimator is None:
-            return X
-        return np.column_stack([X, self.pooled_.predict(X)])
+    def _fit_pooled(
+        self, rows: TaskRows, classes: Any
+    ) -> tuple[PooledModel, np.ndarray]:
+        """Fit the pooled model of a numeric target."""
+        return fit_pooled(self.pooled_estimator, rows, random_state=self.random_state)
 
     def _offset(self, X: np.ndarray) -> np.ndarray | float:
         """Return what the learner's target is counted from."""
-        return 0.0 if self.pooled_estimator is None else X[:, -1]
+        return 0.0 if self.pooled_ is None else X[:, -1]
 
-    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+    def _learn_targets(self, rows: TaskRows) -> None:
         """Learn the scale of the target from the meta-training rows."""
         residual = rows.y - self._offset(rows.X)
         self.target_scale_ = NumericScale.of(residual, self.normalize_y)

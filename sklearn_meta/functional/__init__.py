@@ -37,6 +37,7 @@ from sklearn_meta.functional.networks import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.offsets import add_offset, last_columns
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
@@ -55,6 +56,7 @@ __all__ = [
     "InnerLoss",
     "adapt_by_recursion",
     "adapt_without_graph",
+    "add_offset",
     "apply_rows",
     "attend",
     "bounded_std",
@@ -69,6 +71,7 @@ __all__ = [
     "descend",
     "gaussian_nll",
     "inner_loop",
+    "last_columns",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",

@@ -54,6 +54,8 @@ class InnerLoss(NamedTuple):
         Whether the mean is the softmax.
     present : Tensor of shape (n_tasks, n_outputs), bool, default=None
         True for a class that may be predicted; None for all.
+    offset : Tensor of shape (n_tasks, n_support, n_outputs), default=None
+        Added to the outputs to make logits; None adds nothing.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class InnerLoss(NamedTuple):
     weight: Tensor
     has_classes: bool
     present: Tensor | None = None
+    offset: Tensor | None = None
 
     def per_task(self, outputs: Tensor) -> Tensor:
         """Loss of every task.
@@ -83,7 +86,7 @@ class InnerLoss(NamedTuple):
             Mean over a task's own rows.
         """
         if self.has_classes:
-            rows = categorical_nll(self._possible(outputs), self.Y)
+            rows = categorical_nll(self._logits(outputs), self.Y)
             return (self.weight.squeeze(-1) * rows).sum(1)
         return 0.5 * (self.weight * (outputs - self.Y).square()).sum((1, 2))
 
@@ -103,7 +106,7 @@ class InnerLoss(NamedTuple):
         if not self.has_classes:
             return outputs
         # Reducing over a short last axis is slow, over a middle one it is not.
-        return self._possible(outputs).mT.softmax(1).mT
+        return self._logits(outputs).mT.softmax(1).mT
 
     def mean_change(self, mean: Tensor, change: Tensor) -> Tensor:
         """Directional derivative of the mean as the outputs change.
@@ -125,9 +128,10 @@ class InnerLoss(NamedTuple):
         moved = mean * change
         return moved - mean * moved.sum(-1, keepdim=True)
 
-    def _possible(self, outputs: Tensor) -> Tensor:
-        """Outputs without the classes that a task does not have."""
-        return outputs if self.present is None else mask_absent(outputs, self.present)
+    def _logits(self, outputs: Tensor) -> Tensor:
+        """Outputs from their offset on, without classes that a task does not have."""
+        logits = outputs if self.offset is None else outputs + self.offset
+        return logits if self.present is None else mask_absent(logits, self.present)
 
 
 def squared_error_loss(Y: Tensor, mask: Tensor) -> InnerLoss:
@@ -157,7 +161,10 @@ def squared_error_loss(Y: Tensor, mask: Tensor) -> InnerLoss:
 
 
 def cross_entropy_loss(
-    Y: Tensor, mask: Tensor, present: Tensor | None = None
+    Y: Tensor,
+    mask: Tensor,
+    present: Tensor | None = None,
+    offset: Tensor | None = None,
 ) -> InnerLoss:
     """Mean negative log-probability of each task's own rows.
 
@@ -169,6 +176,8 @@ def cross_entropy_loss(
         True for a real row.
     present : Tensor of shape (n_tasks, n_classes), bool, default=None
         True for a class with a probability above zero; None for all.
+    offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+        Added to the outputs to make logits; None adds nothing.
 
     Returns
     -------
@@ -184,7 +193,8 @@ def cross_entropy_loss(
     >>> loss.mean(torch.zeros(1, 1, 2))
     tensor([[[0.5000, 0.5000]]])
     """
-    return InnerLoss(Y, _row_weights(Y, mask), has_classes=True, present=present)
+    weight = _row_weights(Y, mask)
+    return InnerLoss(Y, weight, has_classes=True, present=present, offset=offset)
 
 
 def activation_of(layer: nn.Module) -> Activation | None:

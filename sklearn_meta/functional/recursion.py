@@ -146,7 +146,7 @@ def adapt_by_recursion(
         Support rows.
     loss : InnerLoss
         As of :func:`squared_error_loss` or :func:`cross_entropy_loss`. Nothing is
-        differentiated by its targets.
+        differentiated by its targets and its offset.
     lr : float or mapping of str to (float or Tensor)
         Inner rate; or one per parameter, broadcastable to its shape (Meta-SGD).
     n_steps : int

@@ -8,6 +8,7 @@ from sklearn_meta.functional import (
     Gaussian,
     adapt_by_recursion,
     adapt_without_graph,
+    add_offset,
     apply_rows,
     bounded_std,
     categorical_nll,
@@ -16,6 +17,7 @@ from sklearn_meta.functional import (
     class_means,
     cross_entropy_loss,
     inner_loop,
+    last_columns,
     mask_absent,
     perceptron_chain,
     run_perceptron,
@@ -73,6 +75,10 @@ class GradientLearner(nn.Module):
         Bound of every element of an inner gradient, > 0; None for none.
     std_floor : float, default=STD_FLOOR
         Smallest predicted standard deviation, in units of the target.
+    n_offsets : int, default=0
+        So many of the last columns of a row are added to the logits, one per class,
+        in the inner loss too: the network learns what they lack. It also sees them.
+        Needs ``likelihood="categorical"`` and ``head="linear"``.
 
     Attributes
     ----------
@@ -138,8 +144,10 @@ class GradientLearner(nn.Module):
         likelihood: str = "gaussian",
         clip_inner_gradient: float | None = None,
         std_floor: float = STD_FLOOR,
+        n_offsets: int = 0,
     ):
         _check_options(head=head, adapted=adapted, likelihood=likelihood)
+        _check_offsets(n_offsets, head, likelihood)
         check_row_independent(network)
         super().__init__()
         self.network = network
@@ -153,6 +161,7 @@ class GradientLearner(nn.Module):
         self.likelihood = likelihood
         self.clip_inner_gradient = clip_inner_gradient
         self.std_floor = std_floor
+        self.n_offsets = n_offsets
         self._check_adaptable()
         self._add_head_parameters()
         self._plan_layers()
@@ -190,7 +199,10 @@ class GradientLearner(nn.Module):
         if not self._is_differentiable():
             start, rows = _detached(start), rows.detach()
         with torch.enable_grad():
-            params, diverged = self._descend(start, rows, Y, support_mask, state)
+            offset = last_columns(X, self.n_offsets)
+            params, diverged = self._descend(
+                start, rows, Y, support_mask, state, offset
+            )
         state = {**state, **params, "diverged": diverged}
         return state if self._is_differentiable() else _detached(state)
 
@@ -210,6 +222,7 @@ class GradientLearner(nn.Module):
             The prediction: a mean and a standard deviation, or logits.
         """
         outputs = self._outputs(state, state, self._encode(X_query))
+        outputs = add_offset(outputs, last_columns(X_query, self.n_offsets))
         if self.likelihood == "categorical":
             return outputs
         mean = outputs.squeeze(-1)
@@ -392,14 +405,15 @@ class GradientLearner(nn.Module):
         Y: Tensor,
         mask: Tensor,
         support: dict[str, Tensor],
+        offset: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop; guarded and first order where nothing looks through."""
         if self._is_recursive(start):
-            return self._descend_by_recursion(start, rows, Y, mask, support)
+            return self._descend_by_recursion(start, rows, Y, mask, support, offset)
         shared = self._network_parameters()
         start = {**start, **stack_parameters(shared, len(rows))}
         return inner_loop(
-            lambda params, X: self._outputs(params, support, X),
+            lambda params, X: add_offset(self._outputs(params, support, X), offset),
             start,
             rows,
             Y,
@@ -419,13 +433,14 @@ class GradientLearner(nn.Module):
         Y: Tensor,
         mask: Tensor,
         support: dict[str, Tensor],
+        offset: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop of a perceptron by formulas."""
         start, lr = self._absorb_scale(start, self._current_rates())
         loss = squared_error_loss(Y, mask)
         if self.likelihood == "categorical":
             present = support["present"] if self.head == "prototypes" else None
-            loss = cross_entropy_loss(Y, mask, present)
+            loss = cross_entropy_loss(Y, mask, present, offset)
         if self._is_differentiable():
             params = adapt_by_recursion(
                 self._chain,
@@ -483,6 +498,15 @@ class GradientLearner(nn.Module):
     def _n_steps(self) -> int:
         """Steps of the inner loop."""
         return self.inner_steps if self.training else self.adapt_steps
+
+
+def _check_offsets(n_offsets: int, head: str, likelihood: str) -> None:
+    """Reject offsets of what is no logit with one meaning in every task."""
+    if n_offsets and (head, likelihood) != ("linear", "categorical"):
+        raise ValueError(
+            f"n_offsets={n_offsets} needs head='linear' and likelihood='categorical'; "
+            f"got {head=} and {likelihood=}."
+        )
 
 
 def _inner_squared_error(outputs: Tensor, Y: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_meta.functional import (
+    add_offset,
     apply_rows,
     check_row_independent,
     class_counts,
     class_means,
     cosine_similarity,
     covariance_factors,
+    last_columns,
     mahalanobis,
     mask_absent,
     output_size,
@@ -48,12 +50,15 @@ class PrototypeLearner(nn.Module):
         network's last linear layer.
     epsilon : float, default=0.1
         Added to every variance of the Mahalanobis covariances, > 0.
+    n_offsets : int, default=0
+        So many of the last columns of a row are added to the logits, one per class;
+        the network sees them too. Needs ``n_shared_classes``.
 
     Raises
     ------
     ValueError
-        If the distance is unknown, the network mixes rows, or the embedding's width is
-        needed and cannot be read.
+        If the distance is unknown, there are offsets of classes that are not shared,
+        the network mixes rows, or the embedding's width is needed and cannot be read.
 
     Notes
     -----
@@ -89,15 +94,22 @@ class PrototypeLearner(nn.Module):
         n_shared_classes: int | None = None,
         embedding_size: int | None = None,
         epsilon: float = 0.1,
+        n_offsets: int = 0,
     ):
         if distance not in _DISTANCES:
             raise ValueError(f"distance must be one of {_DISTANCES}; got {distance!r}.")
+        if n_offsets and n_shared_classes != n_offsets:
+            raise ValueError(
+                f"n_offsets must be 0 or n_shared_classes; got {n_offsets=} and "
+                f"{n_shared_classes=}."
+            )
         check_row_independent(network)
         super().__init__()
         self.network = network
         self.distance = distance
         self.n_shared_classes = n_shared_classes
         self.epsilon = epsilon
+        self.n_offsets = n_offsets
         cosine = distance == "cosine"
         log_scale = math.log(_INITIAL_COSINE_SCALE) if cosine else 0.0
         self.log_scale = nn.Parameter(torch.tensor(log_scale))
@@ -161,6 +173,7 @@ class PrototypeLearner(nn.Module):
         """
         features = apply_rows(self.network, X_query)
         logits = state["scale"].unsqueeze(1) * self._similarity(state, features)
+        logits = add_offset(logits, last_columns(X_query, self.n_offsets))
         return mask_absent(logits, state["present"])
 
     def forward(

@@ -5,10 +5,12 @@ from torch import Tensor, nn
 from sklearn_meta.functional import (
     STD_FLOOR,
     Gaussian,
+    add_offset,
     apply_rows,
     bounded_std,
     check_row_independent,
     class_counts,
+    last_columns,
     mask_absent,
     output_size,
     unbounded_std,
@@ -50,6 +52,9 @@ default="cnp"
         class k means the same in every task.
     std_floor : float, default=STD_FLOOR
         Smallest predicted standard deviation, in units of the target.
+    n_offsets : int, default=0
+        So many of the last columns of a row are added to the logits, one per class;
+        the reader sees them too. Needs classes that are not local to the task.
 
     Raises
     ------
@@ -96,8 +101,14 @@ default="cnp"
         n_heads: int = 4,
         class_equivariant: bool = False,
         std_floor: float = STD_FLOOR,
+        n_offsets: int = 0,
     ):
         _check_options(likelihood, architecture, class_equivariant)
+        if n_offsets and (class_equivariant or likelihood == "gaussian"):
+            raise ValueError(
+                f"n_offsets={n_offsets} needs likelihood='categorical' and "
+                f"class_equivariant=False; got {likelihood=} and {class_equivariant=}."
+            )
         if architecture in WITH_HEADS and hidden_size % n_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of n_heads for attention; got "
@@ -108,6 +119,7 @@ default="cnp"
         self.architecture = architecture
         self.class_equivariant = class_equivariant
         self.std_floor = std_floor
+        self.n_offsets = n_offsets
         self.encoder = encoder
         n_inputs = n_features if encoder is None else _encoder_size(encoder)
         n_values = 1 if class_equivariant else n_outputs
@@ -174,6 +186,7 @@ default="cnp"
             return Gaussian(mean, bounded_std(raw + start, self.std_floor))
         if self.class_equivariant:
             answers = answers.squeeze(-1).unflatten(0, (-1, n_copies)).mT
+        answers = add_offset(answers, last_columns(X_query, self.n_offsets))
         return mask_absent(answers, present)
 
     def forward(

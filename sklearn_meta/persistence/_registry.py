@@ -8,6 +8,7 @@ from torch import nn
 from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
 from sklearn_meta.estimators.kept_models import AdaptedMembers
+from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.training import seeded
@@ -28,6 +29,7 @@ RECORDS: dict[str, type] = {
         ClassNoise,
         ClassWhitening,
         NumericScale,
+        PooledModel,
         ShiftNoise,
     )
 }

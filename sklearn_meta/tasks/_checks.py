@@ -37,6 +37,10 @@ class TaskRows(NamedTuple):
         )
         return TaskRows(self.X[rows], self.y[rows], self.sizes[keep], names)
 
+    def with_columns(self, columns: np.ndarray) -> "TaskRows":
+        """Return the rows with more columns (n_rows, n_columns) at their end."""
+        return self._replace(X=np.column_stack([self.X, columns]))
+
     def name_of(self, task: int) -> str:
         """Return how a message calls a task."""
         return "the table" if self.names is None else f"task {self.names[task]!r}"
