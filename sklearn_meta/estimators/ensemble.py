@@ -356,10 +356,10 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
     def _base_estimator(self) -> Any:
         return RandomForestClassifier() if self.estimator is None else self.estimator
 
-    def _learn_targets(self, rows: TaskRows) -> None:
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
         """Learn the labels, which must be shared."""
         self.label_mode_ = "shared"
-        self.classes_ = np.unique(rows.y)
+        self.classes_ = np.unique(rows.y if classes is None else classes)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."

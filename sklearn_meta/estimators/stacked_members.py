@@ -38,7 +38,7 @@ class SharedColumns(NamedTuple):
         cls, members: list, rows: TaskRows, classes: Any, random_state: Any
     ) -> tuple["SharedColumns", TaskRows]:
         """Fit the pooled models; return their out-of-fold columns beside the rows."""
-        wanted = [member._pooled_estimator() for member in members]
+        wanted = [_pooled_estimator(member) for member in members]
         distinct: list = []
         source = [_place(estimator, distinct) for estimator in wanted]
         columns, pooled = [rows.X], []
@@ -65,6 +65,12 @@ class SharedColumns(NamedTuple):
         """Return the pooled model of a member."""
         place = self.source[member]
         return None if place < 0 else self.pooled[place]
+
+
+def _pooled_estimator(member: Any) -> Any:
+    """Return the estimator of all rows from which a member starts, or None."""
+    whole = isinstance(member, (PooledClassifier, PooledRegressor))
+    return member.estimator if whole else getattr(member, "pooled_estimator", None)
 
 
 def _place(estimator: Any, distinct: list) -> int:
@@ -168,6 +174,7 @@ def _fit_member(
         for rows in (fold.train, fold.held_out)
     )
     fitted = clone(member)
+    fitted.n_features_in_ = shared.ends[0]
     fitted._learn_prepared(
         train, held_out, pooled=shared.model_of(place), classes=classes
     )

@@ -30,7 +30,6 @@ from sklearn_meta.estimators.stacked_members import (
 )
 from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
-from sklearn_meta.members import with_seed
 from sklearn_meta.mixing import (
     interpolate_weights,
     mixture_moments,
@@ -38,6 +37,7 @@ from sklearn_meta.mixing import (
     pool_weights,
     score_weights,
 )
+from sklearn_meta.pooling import with_seed
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
 
