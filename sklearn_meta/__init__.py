@@ -13,12 +13,14 @@ from sklearn_meta.estimators import (
 )
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
+from sklearn_meta.training import Checkpoint
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
+    "Checkpoint",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -1,5 +1,8 @@
 """Errors and warnings that a user of the package may want to catch or filter."""
 
+import sys
+import warnings
+
 from sklearn.exceptions import NotFittedError
 
 __all__ = [
@@ -9,6 +12,9 @@ __all__ = [
     "LargeSupportWarning",
     "NotAdaptedError",
 ]
+
+# whose lines are not the user's: a warning points at the caller of these
+_LIBRARIES = {"joblib", "sklearn", "sklearn_meta", "skorch", "torch"}
 
 
 class NotAdaptedError(NotFittedError):
@@ -72,3 +78,13 @@ class LargeSupportWarning(UserWarning):
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error", LargeSupportWarning)
     """
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the user's code that led here, however deep that is."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

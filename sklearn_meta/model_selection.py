@@ -10,7 +10,7 @@ from sklearn.model_selection import (
     GroupShuffleSplit,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _num_samples, check_consistent_length
 
 from sklearn_meta.tasks import (
     NO_TASKS_MESSAGE,
@@ -368,6 +368,7 @@ class FewShotSplit(BaseCrossValidator):
                 "a sequence of tasks use cv=5 and scoring=few_shot_scorer(...)."
             )
         ids = separate_ids(X, self.task_column)[1]
+        check_consistent_length(X, y)
         codes, names = group_rows(ids, _num_samples(X))
         if not 2 <= self.n_splits <= len(names):
             raise ValueError(

@@ -18,7 +18,11 @@ from sklearn.base import (
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
 from sklearn_meta.adaptation import adapt_tasks, innermost
 from sklearn_meta.tasks import group_rows, is_task_sequence, separate_ids
@@ -69,6 +73,7 @@ class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
         """
         self._check_meta_estimator()
         rows, ids = self._separate(X, reset=True)
+        check_consistent_length(rows, y)
         codes, names = group_rows(ids, len(ids))
         learned = np.flatnonzero(np.bincount(codes)[codes] >= self.min_rows)
         if not len(learned):

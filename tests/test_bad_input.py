@@ -101,6 +101,41 @@ def test_fit_when_a_target_is_nan_names_the_task(estimator, tasks):
     assert_raises_and_leaves(estimator, lambda: estimator.fit(bad), match)
 
 
+@each_regressor
+def test_fit_when_a_target_is_none_names_the_task(estimator_class):
+    """None among objects becomes nan in scikit-learn, after its check for nan."""
+    estimator, tasks = small(estimator_class), tasks_for(small(estimator_class))
+    bad = changed(tasks, 4, lambda X, y: (X, np.r_[[None], y[1:]]))
+    match = "In task 't4': Input y contains NaN"
+    assert_raises_and_leaves(estimator, lambda: estimator.fit(bad), match)
+
+
+def test_fit_when_infinities_have_both_signs_raises_and_does_not_warn(fitted, tasks):
+    """Their sum, which scikit-learn looks at first, is nan."""
+    X, y = tasks[0]
+    X = np.array(X)
+    X[:2, 0] = np.inf, -np.inf
+    match = "Input X contains infinity"
+    assert_raises_and_leaves(fitted, lambda: fitted.fit(X, y), match)
+    assert_raises_and_leaves(fitted, lambda: fitted.predict(X), match)
+
+
+def test_fit_when_rows_are_a_series_says_so(estimator, tasks):
+    """One column of a frame is easily passed for the frame."""
+    X, y, ids = tasks.to_flat()
+    match = "Expected a 2-dimensional container but got .*Series"
+    call = lambda: estimator.fit(pd.Series(X[:, 0]), y, ids)  # noqa: E731
+    assert_raises_and_leaves(estimator, call, match)
+
+
+@each_classifier
+def test_fit_when_labels_are_huge_numbers_raises_and_does_not_warn(estimator_class):
+    """scikit-learn looks whether they are whole by a cast that overflows."""
+    estimator, tasks = small(estimator_class), class_tasks(labels=(1e300, -1e300))
+    match = "Unknown label type: continuous"
+    assert_raises_and_leaves(estimator, lambda: estimator.fit(tasks), match)
+
+
 def test_fit_when_a_cell_is_a_word_says_so(estimator, tasks):
     """A string where a number belongs."""
     X, y, ids = tasks.to_flat()

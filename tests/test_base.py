@@ -154,7 +154,7 @@ def test_held_out_number_follows_the_fraction_and_leaves_a_task(fraction, n_held
     """At least one on each side."""
     model = small(MAMLRegressor, early_stopping=True, validation_fraction=fraction)
     rows = model._check_rows(tasks_for(model, 12), None, None, reset=True, min_rows=2)
-    parts = model._hold_out(rows, np.random.RandomState(0))
+    parts = model._hold_out(rows, None, np.random.RandomState(0))
     assert len(parts.validation.sizes) == n_held_out
     assert len(parts.train.sizes) == 12 - n_held_out
     assert set(parts.train.names).isdisjoint(parts.validation.names)
@@ -167,7 +167,7 @@ def test_held_out_units_of_one_table_are_classes():
     model.fit(X, y)
     assert model.validation_scores_ is not None
     rows = model._check_rows(X, y, None, reset=False)
-    parts = model._hold_out(rows, np.random.RandomState(0))
+    parts = model._hold_out(rows, None, np.random.RandomState(0))
     train, held_out = set(parts.train.y), set(parts.validation.y)
     assert train.isdisjoint(held_out)
     assert len(held_out) == 4 and train | held_out == set(y)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ import sklearn_meta
 from sklearn_meta import (
     AdaptedClassifier,
     AdaptedRegressor,
+    Checkpoint,
     ProtoNetClassifier,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -419,10 +421,29 @@ def test_callbacks_see_the_run(estimator, tasks):
 def test_interrupt_when_training_keeps_a_working_model(estimator, tasks):
     """Ctrl-C after an hour must not lose the hour."""
     estimator.set_params(callbacks=[InterruptAt(3)])
-    with pytest.warns(UserWarning, match="interrupted after 3 of 12 outer steps"):
+    message = "interrupted after 3 of 12 outer steps"
+    with pytest.warns(UserWarning, match=message) as caught:
         estimator.fit(tasks)
+    assert [warning.filename for warning in caught] == [__file__]
     assert estimator.n_iter_ == 3
     assert np.isfinite(outputs(estimator.adapt(*tasks[0]), tasks[1].X)).all()
+
+
+@each_trained
+def test_checkpoint_when_a_fit_was_interrupted_goes_on_to_the_same_end(
+    estimator, tasks, tmp_path
+):
+    """Whatever the learner is, its weights and random numbers are all there is."""
+    whole = clone(estimator).fit(tasks)
+    checkpoint = Checkpoint(tmp_path, seconds=0)
+    estimator.set_params(checkpoint=checkpoint, callbacks=[InterruptAt(3)])
+    with pytest.warns(UserWarning, match="interrupted"):
+        estimator.fit(tasks)
+    resumed = estimator.set_params(callbacks=None).fit(tasks)
+    assert resumed.loss_curve_ == whole.loss_curve_
+    weights = whole.learner_.state_dict()
+    for name, value in resumed.learner_.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
 
 
 @each_trained
@@ -435,22 +456,28 @@ def test_divergence_of_the_outer_loop_warns_and_keeps_sound_weights(
     estimator, tasks, params
 ):
     """A model of NaN is worse than a short training."""
-    with pytest.warns(DivergenceWarning, match="outer loop diverged .* Lower lr"):
+    message = "outer loop diverged .* Lower lr"
+    with pytest.warns(DivergenceWarning, match=message) as caught:
         estimator.set_params(lr_schedule="constant", **params).fit(tasks)
+    assert {warning.filename for warning in caught} == {__file__}
     weights = estimator.learner_.state_dict().values()
     assert all(weight.isfinite().all() for weight in weights)
     assert np.isfinite(outputs(estimator.adapt(*tasks[0]), tasks[1].X)).all()
 
 
 @each_trained
-def test_verbose_shows_a_progress_bar(estimator, tasks, capsys):
+def test_verbose_shows_steps_time_loss_and_score(estimator, tasks, capsys):
     """A long fit should say how far it is, and a quiet one nothing."""
     estimator.fit(tasks)
     quiet = capsys.readouterr()
     assert quiet.out + quiet.err == ""
-    estimator.set_params(verbose=1).fit(tasks)
-    shown = capsys.readouterr().err
-    assert "meta-training" in shown and "12/12" in shown
+    estimator.set_params(verbose=1, early_stopping=True, n_iter_no_change=12)
+    estimator.fit(tasks)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "meta-training" in last and "12/12" in last
+    assert re.search(r"\d\d:\d\d<\d\d:\d\d", last)  # spent and left
+    score = f"{estimator.validation_scores_[-1]:.4f}"
+    assert f"loss={estimator.loss_curve_[-1]:.4f}, validation score={score}" in last
 
 
 class Recorder:

@@ -451,6 +451,14 @@ def test_paired_comparison_when_a_score_is_missing_then_it_is_left_out():
     assert np.isnan(result.differences[1])
 
 
+def test_paired_comparison_when_scores_are_infinite_then_no_warning_leaves():
+    # A log loss of a certain error is infinite; two of them have no difference.
+    result = paired_comparison([-np.inf, -np.inf, 1.0], [-np.inf, 0.0, 0.0])
+    assert np.isnan(result.differences[0])
+    assert result.mean == -np.inf and np.isnan(result.standard_error)
+    assert paired_comparison([1e300, 1e300], [-1e300, 1e300]).mean == 1e300
+
+
 def test_interval_when_there_is_one_task_then_is_unknown():
     # One task does not tell how tasks differ.
     result = paired_comparison([1.0], [0.0])

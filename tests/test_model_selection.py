@@ -195,3 +195,10 @@ def test_few_shot_split_when_it_cannot_split_then_says_why(flat):
         list(FewShotSplit(7).split(X, y))
     with pytest.raises(ValueError, match=r"scoring=few_shot_scorer"):
         list(FewShotSplit(2).split(regression_tasks()))
+
+
+def test_few_shot_split_when_lengths_differ_then_says_both(flat):
+    # One target per row, before any row is looked up.
+    X, y = flat
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        next(FewShotSplit(n_splits=2).split(X, y[:5]))

@@ -153,3 +153,10 @@ def test_fit_when_meta_estimator_is_of_no_use_then_says_what_to_do(flat):
         TaskColumnClassifier(LogisticRegression()).fit(X, y)
     with pytest.raises(ValueError, match="scoring=few_shot_scorer"):
         TaskColumnRegressor(ShiftRegressor()).fit(regression_tasks(), None)
+
+
+def test_fit_when_lengths_differ_then_says_both(flat):
+    # One target per row, before any row is looked up.
+    X, y = flat
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        TaskColumnRegressor(ShiftRegressor()).fit(X, y[:5])

@@ -175,6 +175,12 @@ def test_from_frame_takes_task_and_target_out_of_the_features():
     assert (y.tolist(), ids.tolist()) == ([7, 9, 8], ["p", "p", "q"])
 
 
+def test_from_frame_when_it_is_an_array_names_the_other_way():
+    """An array has no columns to look the names up in."""
+    with pytest.raises(TypeError, match=r"DataFrame, got ndarray.*from_arrays"):
+        TaskCollection.from_frame(np.zeros((2, 3)), task="id", target="y")
+
+
 def test_from_frame_when_a_column_lacks_names_it():
     """With the columns there are."""
     frame = pd.DataFrame({"u": [1], "t": [1]})
@@ -340,6 +346,15 @@ def test_few_shot_split_when_rows_do_not_suffice_says_how_many(params, match):
     """With what to do."""
     with pytest.raises(ValueError, match=match):
         few_shot_split(np.zeros((6, 1)), np.array(list("aaabbb")), **params)
+
+
+def test_few_shot_split_when_targets_are_a_table_or_nan_raises():
+    """Rows are counted per class of one target, and nan is no class."""
+    X = np.zeros((4, 1))
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        few_shot_split(X, np.eye(4, dtype=int), stratify=True)
+    with pytest.raises(ValueError, match="Input.* contains NaN"):
+        few_shot_split(X, [np.nan, 0.0, 1.0, 0.5])
 
 
 def test_few_shot_split_when_lengths_differ_raises():

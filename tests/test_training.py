@@ -202,3 +202,10 @@ def test_resolve_device_when_it_is_missing_raises_or_warns():
         resolve_device("cuda")
     with pytest.warns(DeviceWarning, match="loaded on the CPU"):
         assert resolve_device("cuda", must_exist=False) == CPU
+
+
+@pytest.mark.parametrize("device", ["", "gpu0", "cuda:x"])
+def test_resolve_device_when_it_is_no_device_says_so(device):
+    """torch itself raises a RuntimeError, which no one expects of a parameter."""
+    with pytest.raises(ValueError, match=f"'auto', 'cpu' or 'cuda', got '{device}'"):
+        resolve_device(device)

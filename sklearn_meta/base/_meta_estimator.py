@@ -1,7 +1,6 @@
 """What the estimators with an outer loop share: meta-train, adapt, predict."""
 
 import copy
-import warnings
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
@@ -12,14 +11,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
 
+from sklearn_meta.base._fingerprint import describe_fit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
-from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
+    CheckpointFile,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
@@ -142,17 +143,34 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
 
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
         """Add the pooled columns, which are out of fold, and learn from all tasks."""
+        random_state = check_random_state(self.random_state)
+        checkpoint = None
+        if self.checkpoint is not None:
+            fit = describe_fit(self, rows, resume, classes)
+            checkpoint = CheckpointFile(self.checkpoint, fit)
+            if self.random_state is None:
+                random_state = check_random_state(checkpoint.seed)
         pooled = self.pooled_ if resume else None
         if pooled is not None:
             rows = rows.with_columns(pooled.out_of_fold_columns(rows))
         elif not resume and self.pooled_estimator is not None:
-            pooled, columns = self._fit_pooled(rows, classes)
+            # a copy: the learner's draws are the same with and without a pooled model
+            pooled, columns = self._fit_pooled(
+                rows, classes, copy.deepcopy(random_state)
+            )
             rows = rows.with_columns(columns)
-        self._learn_prepared(rows, pooled=pooled, classes=classes, resume=resume)
+        self._learn_prepared(
+            rows,
+            pooled=pooled,
+            classes=classes,
+            resume=resume,
+            random_state=random_state,
+            checkpoint=checkpoint,
+        )
 
     @abstractmethod
     def _fit_pooled(
-        self, rows: TaskRows, classes: Any
+        self, rows: TaskRows, classes: Any, random_state: Any
     ) -> tuple[PooledModel, np.ndarray]:
         """Return the pooled model and its out-of-fold columns."""
 
@@ -164,6 +182,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         pooled: PooledModel | None,
         classes: Any = None,
         resume: bool = False,
+        random_state: Any = None,
+        checkpoint: CheckpointFile | None = None,
     ) -> None:
         """Build the learner (or go on with it), run the outer loop, keep the result.
 
@@ -181,8 +201,13 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             All labels there will be; by default those of the rows.
         resume : bool, default=False
             Whether to go on from what was learned before.
+        random_state : RandomState instance or None, default=None
+            Source of randomness; None is that of the parameters.
+        checkpoint : CheckpointFile or None, default=None
+            Where the state of the outer loop is kept.
         """
-        random_state = check_random_state(self.random_state)
+        if random_state is None:
+            random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         self.pooled_ = pooled
@@ -197,6 +222,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
                 self._validation(held_out.validation, seed, device),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
+                checkpoint,
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
@@ -210,6 +236,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
+        if checkpoint is not None and not record.interrupted:
+            checkpoint.remove()
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""
@@ -352,10 +380,9 @@ def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
     diverged = np.concatenate([flag.cpu().numpy() for flag in flags])
     bad = np.flatnonzero(diverged[first_slot[adapted.chunk] + adapted.slot])
     if len(bad):
-        warnings.warn(
+        warn_user(
             f"The inner loop diverged on {len(bad)} of {len(rows.sizes)} tasks, first "
             f"on {rows.name_of(bad[0])}; they keep the step with the least support "
             "loss. Lower inner_lr or adapt_steps.",
             DivergenceWarning,
-            stacklevel=3,
         )

@@ -1,11 +1,14 @@
 """The parameters that all meta-estimators share, and those of their parts."""
 
+import os
 from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
+
+from sklearn_meta.training import Checkpoint
 
 COMMON_CONSTRAINTS: dict = {
     "hidden_layer_sizes": [tuple, list],
@@ -27,6 +30,7 @@ COMMON_CONSTRAINTS: dict = {
     "standardize": ["boolean"],
     "pooled_estimator": [HasMethods(["fit", "predict"]), StrOptions({"auto"}), None],
     "callbacks": [list, None],
+    "checkpoint": [str, os.PathLike, Checkpoint, None],
     "warm_start": ["boolean"],
     "device": [str, torch.device],
     "random_state": ["random_state"],

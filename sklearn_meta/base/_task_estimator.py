@@ -140,7 +140,8 @@ class BaseTaskEstimator(BaseEstimator, ABC):
                 "tasks=ids to a tool, turn on metadata routing: "
                 "sklearn.set_config(enable_metadata_routing=True)."
             )
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # as in `check_tasks`
+            X = validate_data(self, X, reset=False, dtype=np.float64)
         check_magnitude("X", X, tasks)
         return self._prepare(X), self._task_codes(tasks, len(X))
 

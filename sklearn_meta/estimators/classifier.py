@@ -140,7 +140,8 @@ class TaskClassifierMixin(ClassifierMixin):
 
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the target is continuous."""
-        check_classification_targets(rows.y)
+        with np.errstate(invalid="ignore"):  # of labels too large for an int
+            check_classification_targets(rows.y)
 
 
 class MetaClassifierMixin(TaskClassifierMixin):
@@ -181,7 +182,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
             print(f"label_mode='auto': the labels of the tasks are taken as {mode!r}.")
 
     def _fit_pooled(
-        self, rows: TaskRows, classes: Any
+        self, rows: TaskRows, classes: Any, random_state: Any
     ) -> tuple[PooledModel, np.ndarray]:
         """Fit the pooled model of labels that mean the same in every task."""
         self._learn_labels(rows, classes)
@@ -193,7 +194,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
                 "label_mode='shared' if they do mean the same, else "
                 "pooled_estimator=None."
             )
-        return fit_pooled(self.pooled_estimator, rows, self.classes_, self.random_state)
+        return fit_pooled(self.pooled_estimator, rows, self.classes_, random_state)
 
     def _n_offsets(self) -> int:
         return 0 if self.pooled_ is None else self.pooled_.n_columns

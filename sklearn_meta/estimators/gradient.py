@@ -125,6 +125,10 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -242,6 +246,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         n_iter_no_change=5,
         standardize=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -272,6 +277,7 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
@@ -368,6 +374,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -476,6 +486,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         standardize=True,
         normalize_y=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -505,6 +516,7 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         self.standardize = standardize
         self.normalize_y = normalize_y
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state

@@ -119,6 +119,10 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
     callbacks : list, default=None
         skorch callbacks of the outer loop; an epoch is the stretch between two
         evaluations.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory for checkpoints, one every 60 seconds (:class:`Checkpoint` sets
+        that). A killed fit that is called again with the same parameters and data
+        goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
@@ -240,6 +244,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         n_iter_no_change=5,
         standardize=True,
         callbacks=None,
+        checkpoint=None,
         warm_start=False,
         device="auto",
         random_state=None,
@@ -268,6 +273,7 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state

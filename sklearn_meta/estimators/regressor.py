@@ -140,10 +140,10 @@ class MetaRegressorMixin(TaskRegressorMixin):
         return mean, std * self.target_scale_.scale
 
     def _fit_pooled(
-        self, rows: TaskRows, classes: Any
+        self, rows: TaskRows, classes: Any, random_state: Any
     ) -> tuple[PooledModel, np.ndarray]:
         """Fit the pooled model of a numeric target."""
-        return fit_pooled(self.pooled_estimator, rows, random_state=self.random_state)
+        return fit_pooled(self.pooled_estimator, rows, random_state=random_state)
 
     def _offset(self, X: np.ndarray) -> np.ndarray | float:
         """Return what the learner's target is counted from."""

@@ -11,6 +11,7 @@ from sklearn_meta.functional.derivatives import (
     squared_error_loss,
 )
 from sklearn_meta.functional.factors import stable_cholesky
+from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
@@ -65,6 +66,7 @@ __all__ = [
     "check_row_independent",
     "class_counts",
     "class_means",
+    "conjugate_gradients",
     "cosine_similarity",
     "covariance_factors",
     "cross_entropy_loss",
@@ -81,6 +83,7 @@ __all__ = [
     "perceptron_chain",
     "run_perceptron",
     "softmax_coefficients",
+    "solve_implicitly",
     "squared_error",
     "squared_error_loss",
     "squared_error_with_noise",

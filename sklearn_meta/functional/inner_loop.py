@@ -5,18 +5,35 @@ All tasks share one forward pass: each parameter is stacked to
 task's own gradient, and one call of autograd serves them all.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sklearn_meta.functional.likelihoods import mean_per_task
+from sklearn_meta.functional.evaluation import (
+    Evaluate,
+    Evaluation,
+    Parameters,
+    evaluate_by_autograd,
+)
+from sklearn_meta.functional.inner_optimizers import (
+    Memory,
+    UpdateRule,
+    follow_gradient,
+)
 
-Parameters = dict[str, Tensor]
+__all__ = [
+    "Evaluation",
+    "InnerPath",
+    "Parameters",
+    "Rates",
+    "descend",
+    "inner_loop",
+    "stack_parameters",
+]
+
 Rates = float | Mapping[str, float | Tensor]
-# Two functions: the losses of the tasks at some parameters, and the gradients there.
-Evaluation = tuple[Callable[[], Tensor], Callable[[], Parameters]]
 
 
 class _Iterate(NamedTuple):
@@ -58,13 +75,15 @@ def inner_loop(
     Y: Tensor,
     mask: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor],
-    lr: Rates,
+    lr: Rates | Sequence[Rates],
     n_steps: int,
     *,
+    rule: UpdateRule = follow_gradient,
     second_order: bool = True,
     adapted: Collection[str] | None = None,
     clip: float | None = None,
     guard: bool = False,
+    visit: Callable[[Parameters], None] | None = None,
 ) -> tuple[Parameters, Tensor]:
     """Parameters of every task after some steps of gradient descent on its support.
 
@@ -82,11 +101,14 @@ def inner_loop(
         True for a real row.
     loss : callable
         ``loss(prediction, Y)`` of shape (n_tasks, n_support), one value a row.
-    lr : float or mapping of str to Tensor
+    lr : float, mapping of str to Tensor, or sequence of one of these
         Inner learning rate; or one tensor per adapted parameter, broadcastable to it
-        (Meta-SGD).
+        (Meta-SGD). A sequence gives every step its own (MAML++); its last one serves
+        all later steps.
     n_steps : int
         Number of steps, >= 0. With 0 nothing changes.
+    rule : callable, default=follow_gradient
+        How gradients become steps, one of `INNER_OPTIMIZERS`.
     second_order : bool, default=True
         Whether the outer gradient goes through the inner gradient. If not, the inner
         gradient is a constant, but the result still depends on `params`.
@@ -96,6 +118,8 @@ def inner_loop(
         Bound of every element of the inner gradient, > 0; None for no bound.
     guard : bool, default=False
         Whether a diverged task gets its best iterate back. Costs one forward pass.
+    visit : callable, default=None
+        Called with the parameters after every step, before the guard.
 
     Returns
     -------
@@ -116,6 +140,7 @@ def inner_loop(
     of Deep Networks", ICML 2017, equation 1.
     Z. Li et al., "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning",
     arXiv:1707.09835, equation 2.
+    A. Antoniou, H. Edwards, A. Storkey, "How to train your MAML", ICLR 2019, section 4.
 
     Examples
     --------
@@ -135,32 +160,24 @@ def inner_loop(
     names = tuple(params if adapted is None else adapted)
     current = {name: p for name, p in params.items()}
     current.update({name: _requiring_grad(current[name]) for name in names})
-
-    def evaluate(at: Parameters) -> Evaluation:
-        losses = mean_per_task(loss(forward(at, X), Y), mask)
-
-        def gradients() -> Parameters:
-            found = torch.autograd.grad(
-                losses.sum(),
-                [at[name] for name in names],
-                create_graph=second_order,
-                materialize_grads=True,
-            )
-            return dict(zip(names, found, strict=True))
-
-        return losses.detach, gradients
-
-    return descend(evaluate, current, lr, n_steps, clip=clip, guard=guard)
+    evaluate = evaluate_by_autograd(
+        forward, X, Y, mask, loss, names, second_order=second_order
+    )
+    return descend(
+        evaluate, current, lr, n_steps, rule=rule, clip=clip, guard=guard, visit=visit
+    )
 
 
 def descend(
-    evaluate: Callable[[Parameters], Evaluation],
+    evaluate: Evaluate,
     params: Mapping[str, Tensor],
-    lr: Rates,
+    lr: Rates | Sequence[Rates],
     n_steps: int,
     *,
+    rule: UpdateRule = follow_gradient,
     clip: float | None = None,
     guard: bool = False,
+    visit: Callable[[Parameters], None] | None = None,
 ) -> tuple[Parameters, Tensor]:
     """Gradient descent of every task, whatever computes the gradients.
 
@@ -172,13 +189,17 @@ def descend(
         the parameters to move.
     params : mapping of str to Tensor of shape (n_tasks, ...)
         Where to start.
-    lr : float or mapping of str to Tensor
+    lr : float, mapping of str to Tensor, or sequence of one of these
         As in :func:`inner_loop`.
     n_steps : int
         Number of steps, >= 0.
+    rule : callable, default=follow_gradient
+        As in :func:`inner_loop`.
     clip : float, default=None
         As in :func:`inner_loop`.
     guard : bool, default=False
+        As in :func:`inner_loop`.
+    visit : callable, default=None
         As in :func:`inner_loop`.
 
     Returns
@@ -199,11 +220,14 @@ def descend(
     tensor([0.7500, 0.7500])
     """
     current, iterates = dict(params), []
+    path = InnerPath(lr, rule, clip)
     for _ in range(n_steps):
         losses, gradients = evaluate(current)
         if guard:
             iterates.append(_Iterate(losses, current))
-        current = {**current, **_step_down(current, gradients(), lr, clip)}
+        current = {**current, **path.step(current, gradients())}
+        if visit is not None:
+            visit(current)
     if iterates:
         with torch.no_grad():
             losses, _ = evaluate(current)
@@ -212,24 +236,73 @@ def descend(
     return current, first.new_zeros(len(first), dtype=torch.bool)
 
 
+class InnerPath:
+    """The steps of one run of an inner loop, which remembers what its rule needs.
+
+    Parameters
+    ----------
+    lr : float, mapping of str to Tensor, or sequence of one of these
+        As in :func:`inner_loop`.
+    rule : callable, default=follow_gradient
+        As in :func:`inner_loop`.
+    clip : float, default=None
+        As in :func:`inner_loop`.
+    """
+
+    def __init__(
+        self,
+        lr: Rates | Sequence[Rates],
+        rule: UpdateRule = follow_gradient,
+        clip: float | None = None,
+    ):
+        self.lr, self.rule, self.clip = lr, rule, clip
+        self.n_steps = 0
+        self._memory: dict[str, Memory] = {}
+
+    def step(self, params: Parameters, gradients: Parameters) -> Parameters:
+        """Parameters that have a gradient, a step further down.
+
+        Parameters
+        ----------
+        params : dict of str to Tensor of shape (n_tasks, ...)
+            Where the tasks are.
+        gradients : dict of str to Tensor of shape (n_tasks, ...)
+            Gradients there, of all or some of `params`.
+
+        Returns
+        -------
+        dict of str to Tensor of shape (n_tasks, ...)
+            Those that moved.
+        """
+        lr = self._rates()
+        self.n_steps += 1
+        moved = {}
+        for name, gradient in gradients.items():
+            direction = self._direction(name, gradient)
+            if isinstance(lr, Mapping):
+                moved[name] = params[name] - lr[name] * direction
+            else:
+                moved[name] = torch.sub(params[name], direction, alpha=lr)
+        return moved
+
+    def _rates(self) -> Rates:
+        """The rates of the next step."""
+        if isinstance(self.lr, Sequence):
+            return self.lr[min(self.n_steps, len(self.lr) - 1)]
+        return self.lr
+
+    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+        """Where a parameter goes in the current step."""
+        if self.clip is not None:
+            gradient = gradient.clamp(-self.clip, self.clip)
+        memory = self._memory.get(name, ())
+        direction, self._memory[name] = self.rule(gradient, memory, self.n_steps)
+        return direction
+
+
 def _requiring_grad(value: Tensor) -> Tensor:
     """The tensor itself if autograd tracks it, else a new leaf on the same memory."""
     return value if value.requires_grad else value.detach().requires_grad_()
-
-
-def _step_down(
-    params: Parameters, gradients: Parameters, lr: Rates, clip: float | None
-) -> Parameters:
-    """One step down for the parameters that have a gradient."""
-    moved = {}
-    for name, gradient in gradients.items():
-        if clip is not None:
-            gradient = gradient.clamp(-clip, clip)
-        if isinstance(lr, Mapping):
-            moved[name] = params[name] - lr[name] * gradient
-        else:
-            moved[name] = torch.sub(params[name], gradient, alpha=lr)
-    return moved
 
 
 def _restore_diverged(

@@ -55,7 +55,8 @@ def paired_comparison(a: Any, b: Any) -> Bunch:
             f"Expected a score of each task in both results, got arrays of shape "
             f"{first.shape} and {second.shape}."
         )
-    differences = first - second
+    with np.errstate(invalid="ignore", over="ignore"):  # nan where both are infinite
+        differences = first - second
     return Bunch(differences=differences, **mean_and_interval(differences))
 
 
@@ -67,7 +68,9 @@ def mean_and_interval(scores: np.ndarray) -> dict[str, Any]:
         mean = float(scores[0]) if n else float("nan")
         return {"mean": mean, "standard_error": np.nan, "interval": (np.nan, np.nan)}
     mean = float(np.mean(scores))
-    error = float(np.std(scores, ddof=1) / np.sqrt(n))
+    # infinite scores have no spread, that of the largest ones overflows
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = float(np.std(scores, ddof=1) / np.sqrt(n))
     half = float(stats.t.ppf(0.975, n - 1)) * error
     return {
         "mean": mean,

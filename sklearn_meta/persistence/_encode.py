@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatch
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +61,11 @@ def encode(value: Any, store: Encoder, path: str) -> Any:
 @encode.register(str)
 def _plain(value: Any, store: Encoder, path: str) -> Any:
     return value
+
+
+@encode.register
+def _(value: PurePath, store: Encoder, path: str) -> str:
+    return str(value)
 
 
 @encode.register

@@ -11,7 +11,7 @@ from sklearn_meta.estimators.kept_models import AdaptedMembers
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
-from sklearn_meta.training import seeded
+from sklearn_meta.training import Checkpoint, seeded
 from sklearn_meta.whitening import ClassWhitening
 
 CLASSES: dict[str, type] = {
@@ -26,6 +26,7 @@ RECORDS: dict[str, type] = {
     for record in (
         AdaptedMembers,
         AdaptedTasks,
+        Checkpoint,
         ClassNoise,
         ClassWhitening,
         NumericScale,

@@ -4,10 +4,10 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import assert_all_finite, validate_data
 
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
-from sklearn_meta.tasks._ids import as_id_array, group_rows
+from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
 
 # sums of squares of so many rows as fit into memory stay finite below
 LARGEST = 1e120
@@ -149,14 +149,19 @@ def _check_rows(
     if y_numeric:
         _check_numeric(y)
     try:
-        return validate_data(
-            estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
-        )
+        # scikit-learn's sum of inf and -inf would warn before its own error is raised
+        with np.errstate(invalid="ignore"):
+            X_checked, y_checked = validate_data(
+                estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
+            )
+        if y_numeric:  # None among objects has become nan
+            assert_all_finite(y_checked, input_name="y")
     except ValueError as error:
         culprit = None if tasks is None else _first_bad_task(X, y, tasks)
         if culprit is None:
             raise
         raise ValueError(f"In task {culprit!r}: {error}") from error
+    return X_checked, y_checked
 
 
 def _check_numeric(y: Any) -> None:
@@ -173,16 +178,23 @@ def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
     """Return the first task with an entry that is no finite number, or None."""
     ids = as_id_array(tasks)
     for column in (*_columns(X), np.asarray(y)):
-        if column.dtype.kind in "fc" and len(column) == len(ids):
-            bad = np.flatnonzero(~np.isfinite(column))
+        if column.dtype.kind in "fcO" and column.shape[:1] == ids.shape:
+            bad = np.flatnonzero(_not_finite(column))
             if len(bad):
                 return ids.tolist()[bad[0]]
     return None
 
 
+def _not_finite(column: np.ndarray) -> np.ndarray:
+    """Return which entries are nan, infinite or missing."""
+    if column.dtype.kind == "O":
+        return np.array([is_missing(value) for value in column], bool)
+    return ~np.isfinite(column)
+
+
 def _columns(X: Any) -> list[np.ndarray]:
     """Return the columns of a table that can be looked at as arrays."""
-    if hasattr(X, "iloc"):
+    if hasattr(X, "iloc") and X.ndim == 2:
         return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
     X = np.asarray(X)
     return list(X.T) if X.ndim == 2 else []

@@ -153,9 +153,16 @@ class TaskCollection(Sequence):
 
         Raises
         ------
+        TypeError
+            If ``frame`` is no DataFrame.
         ValueError
             If a column is not there.
         """
+        if not hasattr(frame, "columns"):
+            raise TypeError(
+                f"Expected a DataFrame, got {type(frame).__name__}. Use "
+                "TaskCollection.from_arrays(X, y, tasks) for arrays."
+            )
         for role, column in (("task", task), ("target", target)):
             if column not in frame.columns:
                 raise ValueError(

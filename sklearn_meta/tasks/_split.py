@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
@@ -103,7 +103,9 @@ def support_query_indices(
     rows = np.arange(len(y))
     if order == "random":
         rows = check_random_state(random_state).permutation(rows)
-    cells = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(len(y), int)
+    cells = np.zeros(len(y), int)
+    if stratify:
+        cells = np.unique(column_or_1d(y), return_inverse=True)[1]
     support, query = [], []
     for cell in range(cells.max(initial=-1) + 1):
         own = rows[cells[rows] == cell]
@@ -116,7 +118,9 @@ def support_query_indices(
 
 def has_class_labels(y: Any) -> bool:
     """Return whether a target holds class labels (and no continuous numbers)."""
-    return type_of_target(y) in ("binary", "multiclass")
+    with np.errstate(invalid="ignore"):  # nan is no whole number, and an error then
+        kind = type_of_target(y)
+    return kind in ("binary", "multiclass")
 
 
 def _check_split_size(

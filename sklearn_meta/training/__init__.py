@@ -1,5 +1,6 @@
 """The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``."""
 
+from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
 from sklearn_meta.training._stream import (
@@ -12,6 +13,8 @@ from sklearn_meta.training._stream import (
 __all__ = [
     "MAX_CHUNK_STEPS",
     "MIN_CHUNKS",
+    "Checkpoint",
+    "CheckpointFile",
     "EpisodeStream",
     "OuterLoop",
     "TrainingRecord",

@@ -1,7 +1,6 @@
 """Watching over the outer loop: finite numbers, best weights, a progress bar."""
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.exceptions import DivergenceWarning, warn_user
 
 
 class KeepFinite(Callback):
@@ -25,20 +24,23 @@ class KeepFinite(Callback):
         # overflow it may still be finite themselves
         if bool(net.losses[-1][0].isfinite()):
             self.sound_weights_ = self.weights_
-        weights = net.module_.state_dict().values()
-        finite = torch.stack([w.isfinite().all() for w in weights]).all()
-        if bool(finite) and math.isfinite(net.history[-1, "train_loss"]):
+        finite = _all_finite(net.module_)
+        if finite and math.isfinite(net.history[-1, "train_loss"]):
             self.weights_ = _copy_weights(net.module_)
             return
         net.module_.load_state_dict(self.sound_weights_)
-        warnings.warn(
+        warn_user(
             f"The outer loop diverged within the first {net.n_steps} steps; the last "
             "sound weights are kept. Lower lr or inner_lr, or scale the features "
             "and the target.",
             DivergenceWarning,
-            stacklevel=2,
         )
         net.stop("divergence")
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Give sound weights back if an interruption came before the check."""
+        if not _all_finite(net.module_):
+            net.module_.load_state_dict(self.sound_weights_)
 
 
 class KeepBest(Callback):
@@ -62,7 +64,7 @@ class KeepBest(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Compare the loss on the held-out tasks with the best so far."""
-        loss = net.history[-1, "valid_loss"]
+        loss = float(net.history[-1, "valid_loss"])
         if loss < self.best_loss_:
             self.best_loss_, self.misses_ = loss, 0
             self.best_weights_ = _copy_weights(net.module_)
@@ -78,27 +80,42 @@ class KeepBest(Callback):
 
 
 class Progress(Callback):
-    """A bar with the outer steps, the loss and the held-out loss."""
+    """A bar with outer steps, time left, loss and score on the held-out tasks."""
 
     def __init__(self, max_iter: int) -> None:
         self.max_iter = max_iter
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=self.max_iter, unit="step", desc="meta-training")
+        self.bar_ = tqdm(
+            total=self.max_iter,
+            initial=net.n_steps,
+            unit="step",
+            desc="meta-training",
+        )
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Move the bar to the steps taken."""
         last = net.history[-1]
-        shown = {"loss": f"{last['train_loss']:.4f}"}
+        shown = {}
+        if "train_loss" in last:  # not if the stretch was interrupted
+            shown["loss"] = f"{last['train_loss']:.4f}"
         if "valid_loss" in last:
-            shown["held-out"] = f"{last['valid_loss']:.4f}"
+            shown["validation score"] = f"{-last['valid_loss']:.4f}"
         self.bar_.set_postfix(shown, refresh=False)
         self.bar_.update(net.n_steps - self.bar_.n)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar, whatever ended the run."""
+        if len(net.history):  # the stretch that ended the run was not shown
+            self.on_epoch_end(net)
         self.bar_.close()
+
+
+def _all_finite(module: nn.Module) -> bool:
+    """Return whether no weight is infinite or NaN, by one read from the device."""
+    weights = module.state_dict().values()
+    return bool(torch.stack([w.isfinite().all() for w in weights]).all())
 
 
 def _copy_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -40,12 +40,17 @@ def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch
     Raises
     ------
     ValueError
-        If the device is not there and ``must_exist``; else a warning is given and the
-        CPU is used.
+        If it is no device, or is not there and ``must_exist``; one that is not there
+        otherwise gives a warning, and the CPU is used.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected device to be 'auto', 'cpu' or 'cuda', got {device!r}: {error}"
+        ) from error
     if device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_available()):
         return device
     if must_exist:

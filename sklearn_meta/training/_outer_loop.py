@@ -6,7 +6,6 @@ callbacks and history stay usable.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +16,11 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import EpisodeRows
+from sklearn_meta.exceptions import warn_user
 from sklearn_meta.functional.likelihoods import masked_task_mean
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
+from sklearn_meta.training._checkpoint import CheckpointFile
+from sklearn_meta.training._resume import Resume
 from sklearn_meta.training._stream import (
     Chunks,
     EpisodeSampler,
@@ -40,6 +42,7 @@ class TrainingRecord:
     loss_curve: list[float]
     validation_scores: list[float] | None
     optimizer_state: dict
+    interrupted: bool
 
 
 @dataclass
@@ -96,19 +99,18 @@ class OuterLoop:
         validation: ValidationEpisodes | None,
         generator: torch.Generator,
         optimizer_state: dict | None = None,
+        checkpoint: CheckpointFile | None = None,
     ) -> TrainingRecord:
         """Train a learner in place; with validation it ends with its best weights."""
         stream = EpisodeStream(sampler, self.max_iter, self.meta_batch_size, generator)
-        net = self._build_net(learner, stream, validation).initialize()
+        net = self._build_net(learner, stream, validation, checkpoint).initialize()
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         net.partial_fit(stream)
-        if not stream.finished and net.stopped_by is None:
-            warnings.warn(
-                f"The fit was interrupted after {stream.n_drawn} of {self.max_iter} "
-                "outer steps; the model keeps the best weights it had until then.",
-                stacklevel=2,
-            )
+        interrupted = net.n_steps < self.max_iter and net.stopped_by is None
+        if interrupted:
+            kept = "last weights" if validation is None else "best weights until then"
+            self._warn_of_interruption(net.n_steps, kept, checkpoint)
         scores = (
             None
             if validation is None
@@ -119,13 +121,30 @@ class OuterLoop:
             torch.cat(net.losses).tolist() if net.losses else [],
             scores,
             net.optimizer_.state_dict(),
+            interrupted,
         )
+
+    def _warn_of_interruption(
+        self, n_steps: int, kept: str, checkpoint: CheckpointFile | None
+    ) -> None:
+        """Say what an interrupted fit keeps, and how it goes on."""
+        message = (
+            f"The fit was interrupted after {n_steps} of {self.max_iter} outer steps; "
+            f"the model keeps its {kept}."
+        )
+        if checkpoint is not None and checkpoint.path.exists():
+            message += (
+                " Call fit again with the same parameters and data to go on from the "
+                f"checkpoint {str(checkpoint.path)!r}."
+            )
+        warn_user(message, UserWarning)
 
     def _build_net(
         self,
         learner: nn.Module,
         stream: EpisodeStream,
         validation: ValidationEpisodes | None,
+        checkpoint: CheckpointFile | None,
     ) -> "_ChunkNet":
         """Put learner, optimizer and callbacks into a skorch net."""
         optimizer, params = self.optimizer, dict(self.optimizer_params)
@@ -136,6 +155,9 @@ class OuterLoop:
         if validation is not None:
             first = math.ceil(PATIENCE_FROM * stream.n_chunks)
             own.append(("keep_best", KeepBest(self.n_iter_no_change, first)))
+        if checkpoint is not None:
+            watched = [callback for _, callback in own]
+            own.append(("resume", Resume(checkpoint, stream, watched)))
         if self.verbose:
             own.append(("progress", Progress(self.max_iter)))
         net = _ChunkNet(
@@ -197,10 +219,14 @@ class _ChunkNet(NeuralNet):
         # looked up once a chunk: walking through a module costs as much as some layers
         self.parameters_ = [p for p in self.module_.parameters() if p.requires_grad]
         size, losses = self.loop.meta_batch_size, []
-        for begin in range(0, len(batch.support), size):
-            rows = batch.select(slice(begin, begin + size))
-            losses.append(self._outer_step(rows))
-        self.losses.append(torch.stack(losses).cpu())
+        try:
+            for begin in range(0, len(batch.support), size):
+                rows = batch.select(slice(begin, begin + size))
+                losses.append(self._outer_step(rows))
+        finally:
+            # a chunk that is interrupted counts as far as it came
+            if losses:
+                self.losses.append(torch.stack(losses).cpu())
         return {"loss": self.losses[-1].mean(), "y_pred": None}
 
     def _outer_step(self, rows: EpisodeRows) -> Tensor:

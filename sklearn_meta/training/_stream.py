@@ -35,11 +35,6 @@ class EpisodeStream(Dataset):
         """Number of chunks of a whole run."""
         return -(-self.max_iter // self.chunk_steps)
 
-    @property
-    def finished(self) -> bool:
-        """Whether all outer steps were handed out."""
-        return self.n_drawn >= self.max_iter
-
     def __len__(self) -> int:
         return self.max_iter * self.meta_batch_size
 
@@ -49,6 +44,15 @@ class EpisodeStream(Dataset):
         self.n_drawn += n_steps
         rows = self.sampler.sample(n_steps * self.meta_batch_size, self.generator)
         return rows.to(self.sampler.X.device)
+
+    def state_dict(self) -> dict:
+        """Return what decides the next chunks."""
+        return {"n_drawn": self.n_drawn, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on where another stream over the same tasks was."""
+        self.n_drawn = state["n_drawn"]
+        self.generator.set_state(state["generator"])
 
 
 class ValidationEpisodes(Dataset):

@@ -1,0 +1,180 @@
+"""Accuracy on real collections, beside what practitioners use today.
+
+Tasks (or classes) are held out; all methods are scored on the same episodes of them,
+from 1, 5 and 10 support rows. Scores are kept per episode, so that a method can be
+added later; the tables are made from what is stored:
+
+    python benchmarks/accuracy.py --collections nox --methods practitioners
+    python benchmarks/accuracy.py --report
+"""
+
+import copy
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import ours
+import pandas as pd
+import practitioners
+import report
+from accuracy_report import DEFAULT, comparison, write_report
+from episode_scores import (
+    CLASS_SCORES,
+    REGRESSION_SCORES,
+    calibration_error,
+    score_classes,
+    score_targets,
+)
+from held_out import GROWING, KIND, NEW, REGRESSION, SHARED, split_collection
+from practitioners.pooled_stage import pooled_stage
+from score_store import ScoreStore
+
+# the same held-out tasks, with the first rows of a task as its support
+FIRST = "-first"
+COLLECTIONS = [*KIND, *(name + FIRST for name in GROWING)]
+# an interval over one split of five classes says little
+REPEATS = {REGRESSION: 3, SHARED: 3, NEW: 10}
+GROUPS = ("practitioners", "ours")
+
+
+def kind_of(collection):
+    """Return the kind of a collection, whose supports may be the first rows."""
+    return KIND[collection.removesuffix(FIRST)]
+
+
+def chosen_methods(kind, names):
+    """Return methods by name; names may be those of groups."""
+    groups = {"practitioners": practitioners.METHODS[kind], "ours": ours.methods(kind)}
+    known = groups["practitioners"] | groups["ours"]
+    chosen = {}
+    for name in names:
+        chosen |= groups[name] if name in groups else {name: known.get(name)}
+    return {name: method for name, method in chosen.items() if method is not None}
+
+
+def score_method(name, method, split):
+    """Return a method's scores by episode, and its costs by number of support rows."""
+    method = copy.copy(method)
+    # fitted by whoever comes first, counted for all who use it
+    shared = pooled_stage(split).seconds if method.uses_pooled_stage else 0.0
+    start = time.process_time()
+    method.fit(split)
+    fit_seconds = shared + time.process_time() - start
+    scores, costs = [], []
+    for k, episodes in split.episodes.items():
+        if not method.suits(split, k):
+            continue
+        start = time.process_time()
+        predictions = method.predict(split, k)
+        seconds = (time.process_time() - start) / len(episodes)
+        table, calibration = score_episodes(split, episodes, predictions)
+        key = {"method": name, "repeat": split.repeat, "K": k}
+        scores.append(table.assign(**key))
+        cost = {"fit_seconds": fit_seconds, "episode_seconds": seconds}
+        costs.append(key | cost | {"calibration": calibration})
+    return pd.concat(scores), pd.DataFrame(costs)
+
+
+def score_episodes(split, episodes, predictions):
+    """Return a row of scores per episode, and the calibration error of classes."""
+    targets = [split.y[e.query] for e in episodes]
+    if split.kind == NEW:
+        ways = [np.unique(split.y[e.support]) for e in episodes]
+        targets = [np.searchsorted(*pair) for pair in zip(ways, targets, strict=True)]
+    regression = split.kind == REGRESSION
+    score = score_targets if regression else score_classes
+    rows = [score(*pair) for pair in zip(predictions, targets, strict=True)]
+    columns = REGRESSION_SCORES if regression else CLASS_SCORES
+    calibration = np.nan if regression else calibration_error(predictions, targets)
+    table = pd.DataFrame(rows, columns=list(columns))
+    return table.assign(episode=np.arange(len(table))), calibration
+
+
+def run(collection, repeat, args, store):
+    """Score the methods that are asked for, and not known yet, on one split."""
+    chosen = chosen_methods(kind_of(collection), args.methods)
+    again = args.again or args.compare
+    missing = {
+        name: method
+        for name, method in chosen.items()
+        if again or not store.has(collection, name, repeat)
+    }
+    if not missing:
+        return []
+    name, first = collection.removesuffix(FIRST), collection.endswith(FIRST)
+    split, found = split_collection(name, repeat, first), []
+    for name, method in missing.items():
+        if not any(method.suits(split, k) for k in split.episodes):
+            continue
+        start = time.perf_counter()
+        try:
+            scores, costs = score_method(name, method, split)
+        except Exception:
+            if not args.keep_going:
+                raise
+            report.progress(f"{collection} {repeat} {name}: FAILED", start)
+            traceback.print_exc()
+            continue
+        report.progress(f"{collection} {repeat} {name}: done", start)
+        found.append(scores)
+        if not args.compare:
+            store.add(collection, scores, costs)
+    return found
+
+
+def parse_arguments():
+    """Return the options of the command line."""
+    parser = report.command_line(__doc__.split("\n")[0])
+    parser.add_argument("--collections", nargs="+", default=COLLECTIONS)
+    parser.add_argument(
+        "--methods", nargs="+", default=list(GROUPS), help=f"names, or {GROUPS}"
+    )
+    parser.add_argument("--repeats", type=int, help="splits of each collection")
+    parser.add_argument("--store", type=Path, default=report.RESULTS / "accuracy")
+    parser.add_argument("--again", action="store_true", help="score known ones too")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="score again, store nothing, print the differences to practitioners",
+    )
+    parser.add_argument("--keep-going", action="store_true", help="past failures")
+    parser.add_argument("--report", action="store_true", help="only write the tables")
+    parser.add_argument("--of", default=DEFAULT, help="the method that is judged")
+    args = parser.parse_args()
+    if args.quick:
+        args.collections, args.repeats = ["chickweight", "digits"], 1
+        args.methods, args.of = ["linear, shifted", "kNN", "MAML"], "MAML"
+        args.store = Path(tempfile.mkdtemp())
+    return args
+
+
+def turns(args):
+    """Yield splits: the first of all collections, then the second, and so on."""
+    for repeat in range(args.repeats or max(REPEATS.values())):
+        for collection in args.collections:
+            if repeat < (args.repeats or REPEATS[kind_of(collection)]):
+                yield collection, repeat
+
+
+def main():
+    """Score what is missing, or write the tables."""
+    args = parse_arguments()
+    store, found = ScoreStore(args.store), {}
+    warnings.simplefilter("ignore")
+    if not args.report:
+        for collection, repeat in turns(args):
+            scores = run(collection, repeat, args, store)
+            found.setdefault(collection, []).extend(scores)
+    if args.compare:
+        for collection, scores in found.items():
+            kind = kind_of(collection)
+            print("\n" + comparison(store, collection, kind, scores))
+    if args.report or args.quick:
+        write_report(store, args.of, args.quick)
+
+
+if __name__ == "__main__":
+    main()
