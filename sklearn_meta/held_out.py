@@ -40,15 +40,15 @@ class Fold(NamedTuple):
 
 
 def shot_grid(low: int, high: int) -> list[int]:
-    """Return the numbers of shots at which members are weighed: both ends, the middle.
+    """Return the numbers of shots at which members are weighed.
 
     Examples
     --------
     >>> from sklearn_meta.held_out import shot_grid
     >>> shot_grid(1, 10), shot_grid(3, 3)
-    ([1, 5, 10], [3])
+    ([1, 2, 5, 10], [3])
     """
-    return sorted({low, (low + high) // 2, high})
+    return sorted({low, max(low, high // 4), (low + high) // 2, high})
 
 
 def task_folds(

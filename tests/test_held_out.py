@@ -109,6 +109,7 @@ def test_row_folds_when_a_class_is_rare_then_none():
     assert row_folds(numbered_rows([12], y, names=False), 3, True, rng()) == []
 
 
-def test_shot_grid_when_range_is_wide_then_ends_and_middle():
-    # the numbers of shots of the published tables
-    assert shot_grid(1, 10) == [1, 5, 10]
+def test_shot_grid_when_range_is_wide_then_its_ends_are_in():
+    # weights beyond the grid would be guesses
+    assert shot_grid(1, 20) == [1, 5, 10, 20]
+    assert shot_grid(2, 3) == [2, 3]

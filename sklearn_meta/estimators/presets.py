@@ -54,3 +54,10 @@ def default_regressors(preset: str, n_shots: tuple[int, int]) -> Members:
         transformer = ModelBasedMetaRegressor(n_shots=n_shots, pooled_estimator="auto")
         members.append(("transformer", transformer))
     return members
+
+
+def default_classifiers(
+    preset: str, label_mode: str, n_shots: tuple[int, int], n_classes: int
+) -> Members:
+    """Return the members of a preset for classes."""
+    return []

@@ -7,6 +7,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
+from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
 from sklearn_meta.held_out import Episodes, Fold
 from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.tasks import TaskRows

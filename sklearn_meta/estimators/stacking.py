@@ -295,8 +295,8 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         Folds of tasks, at least 2; not more than there are tasks.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. The members of a preset learn from this
-        range, both ends included, and all members are weighed at its ends and its
-        middle. In between weights are interpolated in the logarithm of the shots.
+        range, both ends included, and all members are weighed at up to four numbers
+        in it. In between weights are interpolated in the logarithm of the shots.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1.
     n_jobs : int, default=None
@@ -482,7 +482,7 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per class. With shared labels rows are drawn without
         regard to class: up to that many per class on average, and for a range as few
-        rows as its lower end. Members are weighed at both ends and the middle.
+        rows as its lower end. Members are weighed at up to four numbers in the range.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1; per
         class if labels are local.
