@@ -3,6 +3,7 @@
 from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
+from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._stream import (
     MAX_CHUNK_STEPS,
     MIN_CHUNKS,
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointFile",
     "EpisodeStream",
     "OuterLoop",
+    "Processes",
     "TrainingRecord",
     "ValidationEpisodes",
     "one_thread",
