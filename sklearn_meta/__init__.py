@@ -5,6 +5,8 @@ from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
     MAMLClassifier,
     MAMLRegressor,
+    MetaStackingClassifier,
+    MetaStackingRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
@@ -23,6 +25,8 @@ __all__ = [
     "Checkpoint",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MetaStackingClassifier",
+    "MetaStackingRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
     "NotAdaptedError",

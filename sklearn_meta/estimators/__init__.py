@@ -10,10 +10,16 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
 )
+from sklearn_meta.estimators.stacking import (
+    MetaStackingClassifier,
+    MetaStackingRegressor,
+)
 
 __all__ = [
     "MAMLClassifier",
     "MAMLRegressor",
+    "MetaStackingClassifier",
+    "MetaStackingRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
     "ProtoNetClassifier",
