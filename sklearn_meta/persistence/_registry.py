@@ -8,6 +8,7 @@ from torch import nn
 from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
 from sklearn_meta.estimators.kept_models import AdaptedMembers
+from sklearn_meta.estimators.stacked_members import AdaptedMixture, SharedColumns
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.targets import NumericScale
@@ -25,12 +26,14 @@ RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
         AdaptedMembers,
+        AdaptedMixture,
         AdaptedTasks,
         Checkpoint,
         ClassNoise,
         ClassWhitening,
         NumericScale,
         PooledModel,
+        SharedColumns,
         ShiftNoise,
     )
 }
