@@ -3,6 +3,7 @@
 from sklearn_meta.adaptation import adapt, adapt_tasks
 from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
+    DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
     MetaStackingClassifier,
@@ -13,6 +14,7 @@ from sklearn_meta.estimators import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
+from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
 from sklearn_meta.training import Checkpoint
@@ -23,6 +25,8 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
     "Checkpoint",
+    "DeepKernelRegressor",
+    "KernelHyperparameters",
     "MAMLClassifier",
     "MAMLRegressor",
     "MetaStackingClassifier",

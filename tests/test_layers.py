@@ -14,6 +14,7 @@ LAYERS = {
     "targets": 0,
     "averaging": 0,
     "mixing": 0,
+    "draws": 0,
     "episodes": 1,
     "datasets": 1,
     "adaptation": 1,

@@ -17,6 +17,7 @@ from sklearn_meta.functional import (
 )
 from sklearn_meta.learners import (
     GradientLearner,
+    KernelLearner,
     LogisticPrototypeLearner,
     ProcessLearner,
     PrototypeLearner,
@@ -56,7 +57,15 @@ def _process(likelihood, n_outputs=N_CLASSES, **options):
     )
 
 
+def _kernel(**options):
+    return KernelLearner(N_FEATURES, **({"hidden_layer_sizes": (6, 5)} | options))
+
+
 REGRESSORS = {
+    "kernel": lambda: _kernel(),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
+    "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
     "maml_vmap": lambda: _maml(wrap=True),
     "anil": lambda: _maml(adapted="head"),
@@ -330,5 +339,7 @@ def test_learner_with_batch_norm_network_is_rejected(name):
     with pytest.raises(ValueError, match="LayerNorm"):
         if family is ProcessLearner:
             _process("categorical", encoder=network)
+        elif family is KernelLearner:
+            _kernel(network=network)
         else:
             family(network)

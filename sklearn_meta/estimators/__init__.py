@@ -5,6 +5,7 @@ from sklearn_meta.estimators.ensemble import (
     TaskEnsembleRegressor,
 )
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
 from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
@@ -16,6 +17,7 @@ from sklearn_meta.estimators.stacking import (
 )
 
 __all__ = [
+    "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "MetaStackingClassifier",

@@ -286,7 +286,6 @@ class _ChunkNet(NeuralNet):
 def _clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-    factor = (max_norm / (norm + 1e-6)).clamp_max(1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    factor = (max_norm / (torch.linalg.vector_norm(flat) + 1e-6)).clamp_max_(1.0)
+    torch._foreach_mul_(gradients, factor)
