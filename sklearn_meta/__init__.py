@@ -3,6 +3,7 @@
 from sklearn_meta.adaptation import adapt, adapt_tasks
 from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
+    DeepKernelClassifier,
     DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
@@ -25,6 +26,7 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
     "Checkpoint",
+    "DeepKernelClassifier",
     "DeepKernelRegressor",
     "KernelHyperparameters",
     "MAMLClassifier",

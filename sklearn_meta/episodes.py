@@ -330,7 +330,8 @@ def task_chunks(sizes: np.ndarray, max_rows: int) -> list[np.ndarray]:
     chunks, begin = [], 0
     while begin < len(order):
         # the chunk's last task is its largest: rows = (end - begin) * size of the last
-        rows = np.arange(1, len(order) - begin + 1) * sizes[order[begin:]]
+        ahead = order[begin : begin + max_rows]
+        rows = np.arange(1, len(ahead) + 1) * sizes[ahead]
         end = begin + max(1, int(np.searchsorted(rows, max_rows, side="right")))
         chunks.append(order[begin:end])
         begin = end

@@ -1,7 +1,8 @@
 """Adapting a trained learner to tasks, and asking it about their rows.
 
 Tasks of any size go through in chunks of bounded size, small ones together; single
-tasks are a chunk of one. Nothing here builds a graph or changes the learner.
+tasks are a chunk of one. The memory of adapted tasks is bounded too. Nothing here
+builds a graph or changes the learner.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 MAX_ROWS = 16384
 # the same for tasks that adapt on a CPU: more would leave its cache
 MAX_CACHED_ROWS = 1024
+# states that are kept; tasks beyond keep their support and adapt again when asked
+MAX_STATE_BYTES = 2**29
+SUPPORT = "support"
 DTYPE = torch.float64
 
 State = dict[str, Any]
@@ -30,7 +34,8 @@ class AdaptedTasks(NamedTuple):
     Parameters
     ----------
     states : list of dict
-        A state per chunk of tasks; a tree of tensors, tasks first.
+        A state per chunk of tasks; a tree of tensors, tasks first. Where adapted
+        networks would fill the memory, ``"support"`` holds what they are made from.
     chunk : ndarray of shape (n_tasks,)
         The chunk of each task.
     slot : ndarray of shape (n_tasks,)
@@ -69,6 +74,8 @@ class AdaptedTasks(NamedTuple):
         for state, rows, sizes in self._batches(codes):
             stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
             with torch.no_grad():
+                if SUPPORT in state:
+                    state = learner.adapt(*state[SUPPORT].values())
                 prediction = learner.query(state, stack)
             found = _as_arrays(prediction, mask)
             if not parts:
@@ -132,11 +139,13 @@ def adapt_in_chunks(
         return AdaptedTasks([state], np.zeros(1, int), np.zeros(1, int))
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
-    states = []
+    states, room = [], MAX_STATE_BYTES
     max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
     for c, tasks in enumerate(task_chunks(sizes, max_rows)):
         rows = row_numbers(starts[tasks], sizes[tasks])
-        states.append(_adapt_to_stack(learner, X[rows], Y[rows], sizes[tasks], device))
+        stack = (X[rows], Y[rows], sizes[tasks], device)
+        states.append(_adapt_to_stack(learner, *stack, max_bytes=room))
+        room -= count_bytes(states[-1])
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
 
@@ -147,12 +156,15 @@ def _adapt_to_stack(
     Y: np.ndarray,
     sizes: np.ndarray,
     device: torch.device,
+    max_bytes: float = np.inf,
 ) -> State:
-    """Adapt to tasks that go through the learner at once."""
+    """Adapt to tasks that go through the learner at once; shorten a large state."""
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
     Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
     with torch.no_grad():
         state: State = learner.adapt(X_stack, Y_stack, mask)
+    if count_bytes(state) > max_bytes:
+        return _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
     return state
 
 
@@ -171,6 +183,22 @@ def select_tasks(state: Any, slots: Tensor) -> Any:
     raise TypeError(
         f"A state is a tree of tensors in dicts, got {type(state).__name__}."
     )
+
+
+def count_bytes(state: Any) -> int:
+    """Return the memory that a tree of tensors takes."""
+    if isinstance(state, dict):
+        return sum(count_bytes(part) for part in state.values())
+    return state.numel() * state.element_size()
+
+
+def _shorten(state: State, support: State) -> State:
+    """Return the support in place of a state, where it takes less memory."""
+    if count_bytes(support) >= count_bytes(state):
+        return state
+    # what users are warned of is to be known before anyone asks
+    known = {name: state[name] for name in ("diverged",) if name in state}
+    return {**known, SUPPORT: support}
 
 
 def move_state(state: Any, device: torch.device) -> Any:

@@ -9,6 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from sklearn_meta import (
+    DeepKernelClassifier,
     DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
@@ -22,6 +23,7 @@ from sklearn_meta import (
 
 # those that train a learner in an outer loop
 TRAINED_ESTIMATORS = [
+    DeepKernelClassifier,
     DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
@@ -49,9 +51,17 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "anil", "label_mode": "shared"}),
     (MAMLRegressor, {"variant": "metasgd"}),
     (MAMLRegressor, {"variant": "fomaml"}),
+    (MAMLRegressor, {"variant": "maml++"}),
+    (MAMLRegressor, {"variant": "imaml", "inner_optimizer": "momentum"}),
+    (MAMLRegressor, {"variant": "reptile", "inner_optimizer": "adam"}),
+    (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
     (ProtoNetClassifier, {"distance": "cosine"}),
+    (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
+    (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
+    (DeepKernelClassifier, {"label_mode": "shared", "correction": "transformer"}),
+    (DeepKernelClassifier, {"label_mode": "task"}),
     (ProtoNetClassifier, {"distance": "mahalanobis"}),
     (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
     (ModelBasedMetaClassifier, {"architecture": "attentive", "label_mode": "shared"}),

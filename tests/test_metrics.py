@@ -456,6 +456,7 @@ def test_paired_comparison_when_scores_are_infinite_then_no_warning_leaves():
     result = paired_comparison([-np.inf, -np.inf, 1.0], [-np.inf, 0.0, 0.0])
     assert np.isnan(result.differences[0])
     assert result.mean == -np.inf and np.isnan(result.standard_error)
+    assert np.isnan(paired_comparison([np.inf, -np.inf], [0.0, 0.0]).mean)
     assert paired_comparison([1e300, 1e300], [-1e300, 1e300]).mean == 1e300
 
 

@@ -1,11 +1,15 @@
 """Adapting and predicting in chunks: the chunks must not show."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from small_estimators import class_tasks, regression_tasks, small
 from torch import nn
 
-from sklearn_meta import serving
+from sklearn_meta import MAMLRegressor, ModelBasedMetaClassifier, serving
+from sklearn_meta.exceptions import DivergenceWarning
 from sklearn_meta.functional.likelihoods import Gaussian
 from sklearn_meta.serving import adapt_in_chunks, move_state, select_tasks
 
@@ -144,3 +148,42 @@ def test_nothing_builds_a_graph(support):
     }
     adapted = adapt_in_chunks(learner, X, Y, sizes, CPU)
     assert not adapted.states[0]["inner"]["mean"].requires_grad
+
+
+@pytest.mark.parametrize("max_bytes", [0, 9000])
+@pytest.mark.parametrize("variant", ["maml", "metasgd"])
+def test_adapt_when_states_would_fill_the_memory_then_predicts_the_same(
+    variant, max_bytes, monkeypatch
+):
+    """Beyond the bound a task keeps its rows, and adapts again when it is asked."""
+    tasks = regression_tasks(20)
+    X, _, ids = tasks.to_flat()
+    model = small(MAMLRegressor, variant=variant, adapt_steps=3)
+    model.set_params(hidden_layer_sizes=(32,)).fit(tasks)
+    expected = model.adapt_tasks(tasks).predict(X, tasks=ids)
+    monkeypatch.setattr(serving, "MAX_CACHED_ROWS", 30)
+    monkeypatch.setattr(serving, "MAX_STATE_BYTES", max_bytes)
+    model.adapt_tasks(tasks)
+    kept = [serving.SUPPORT not in state for state in model.adapted_.states]
+    assert not all(kept) and any(kept) == (max_bytes > 0)
+    np.testing.assert_allclose(model.predict(X, tasks=ids), expected, rtol=1e-10)
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(loaded.predict(X, tasks=ids), expected, rtol=1e-10)
+
+
+def test_adapt_when_states_are_not_kept_still_warns_of_divergence(monkeypatch):
+    """Who is warned only when asking is warned too late."""
+    monkeypatch.setattr(serving, "MAX_STATE_BYTES", 0)
+    (X, y), *others = regression_tasks()
+    model = small(MAMLRegressor, standardize=False).fit([(X, y), *others])
+    with pytest.warns(DivergenceWarning, match="diverged on 1 of 2 tasks"):
+        model.adapt_tasks([(X, y), (X * 1e4, y)])
+
+
+def test_adapt_when_states_are_smaller_than_the_support_keeps_them(monkeypatch):
+    """A mean of many rows takes less memory than the rows."""
+    monkeypatch.setattr(serving, "MAX_STATE_BYTES", 0)
+    tasks = class_tasks()
+    model = small(ModelBasedMetaClassifier, hidden_size=2, n_heads=1).fit(tasks)
+    model.adapt_tasks(tasks)
+    assert all(serving.SUPPORT not in state for state in model.adapted_.states)

@@ -1,5 +1,6 @@
 """The public estimators, a file per family."""
 
+from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
 from sklearn_meta.estimators.ensemble import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -17,6 +18,7 @@ from sklearn_meta.estimators.stacking import (
 )
 
 __all__ = [
+    "DeepKernelClassifier",
     "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",

@@ -320,9 +320,9 @@ def usable_classes(rows: TaskRows) -> tuple[TaskRows, LocalClasses]:
     return rows, LocalClasses.of(rows.y, rows.codes)
 
 
-def thin_out(rows: TaskRows, n_rows: int) -> TaskRows:
-    """Return at most ``n_rows`` rows of each task, evenly over its classes."""
-    classes = LocalClasses.of(rows.y, rows.codes)
+def thin_out(rows: TaskRows, n_rows: int, evenly: bool = True) -> TaskRows:
+    """Return at most ``n_rows`` rows of each task, evenly over its classes or not."""
+    classes = LocalClasses.of(rows.y if evenly else 0 * rows.codes, rows.codes)
     starts = np.cumsum(classes.cell_size) - classes.cell_size
     shuffle = np.random.RandomState(0).permutation(len(rows.y))
     # a row's rank among the rows of its class, in random order

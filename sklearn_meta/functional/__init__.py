@@ -22,6 +22,11 @@ from sklearn_meta.functional.gaussian_process import (
 )
 from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
+from sklearn_meta.functional.laplace import (
+    LaplacePosterior,
+    laplace_logits,
+    laplace_posterior,
+)
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -65,6 +70,7 @@ __all__ = [
     "Gaussian",
     "InnerLoss",
     "KernelRows",
+    "LaplacePosterior",
     "adapt_by_recursion",
     "adapt_without_graph",
     "add_offset",
@@ -87,6 +93,8 @@ __all__ = [
     "inverse_factor",
     "kernel_diagonal",
     "kernel_matrix",
+    "laplace_logits",
+    "laplace_posterior",
     "last_columns",
     "log_marginal_likelihood",
     "mahalanobis",

@@ -67,9 +67,9 @@ def mean_and_interval(scores: np.ndarray) -> dict[str, Any]:
     if n < 2:  # the spread between tasks is unknown
         mean = float(scores[0]) if n else float("nan")
         return {"mean": mean, "standard_error": np.nan, "interval": (np.nan, np.nan)}
-    mean = float(np.mean(scores))
     # infinite scores have no spread, that of the largest ones overflows
     with np.errstate(invalid="ignore", over="ignore"):
+        mean = float(np.mean(scores))
         error = float(np.std(scores, ddof=1) / np.sqrt(n))
     half = float(stats.t.ppf(0.975, n - 1)) * error
     return {

@@ -78,7 +78,8 @@ class OuterLoop:
 
     Notes
     -----
-    The loss is the mean over each task's own query rows, then over tasks.
+    The loss is the mean over each task's own query rows, then over tasks, unless the
+    learner has a ``training_loss`` of its own.
     """
 
     criterion: Callable[[Any, Tensor], Tensor]
@@ -271,8 +272,12 @@ class _ChunkNet(NeuralNet):
         return self._episode_loss(sampler, own) * weight
 
     def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
-        """Mean over each task's own query rows, then over tasks."""
+        """The learner's own loss in training, if it has one, or the mean over tasks."""
         episodes = sampler.gather(rows)
+        own = getattr(self.module_, "training_loss", None)
+        if own is not None and self.module_.training:
+            progress = self.n_steps / self.loop.max_iter
+            return own(*episodes, criterion=self.loop.criterion, progress=progress)
         prediction = self.module_(
             episodes.X_support,
             episodes.Y_support,
