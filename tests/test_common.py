@@ -28,6 +28,7 @@ from sklearn_meta import (
     AdaptedRegressor,
     Checkpoint,
     ProtoNetClassifier,
+    TaskCollection,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
@@ -444,6 +445,14 @@ def test_checkpoint_when_a_fit_was_interrupted_goes_on_to_the_same_end(
     weights = whole.learner_.state_dict()
     for name, value in resumed.learner_.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
+
+
+@each_trained
+def test_window_when_tasks_do_not_fit_into_memory_trains_on_all(estimator, tasks):
+    """Tasks come and go while the learner is trained."""
+    estimator.fit(TaskCollection(tasks, window=3))
+    assert estimator.n_tasks_ == len(tasks)
+    assert np.isfinite(outputs(estimator.adapt(*tasks[0]), tasks[1].X)).all()
 
 
 @each_trained

@@ -173,7 +173,6 @@ def test_loss_when_one_task_is_large_weighs_tasks_alike(trained):
     drawn = sampler.sample(4, torch.Generator().manual_seed(0))
     learner = copy.deepcopy(trained.learner_).float()
     net = loop._build_net(learner, _Stream(sampler), None).initialize()
-    net.samplers = [sampler]
     together = net._episode_loss(sampler, drawn)
     one_by_one = [
         net._episode_loss(sampler, drawn.select(slice(i, i + 1))) for i in range(4)

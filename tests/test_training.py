@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_meta.episodes import RowEpisodeSampler
-from sklearn_meta.exceptions import DeviceWarning
+from sklearn_meta.exceptions import DeviceWarning, DivergenceWarning
 from sklearn_meta.functional import squared_error
 from sklearn_meta.training import (
     MAX_CHUNK_STEPS,
@@ -160,6 +160,25 @@ def test_validation_score_is_minus_the_mean_loss():
     """Of the value after the chunk, against the held-out target."""
     record = run(loop_of(max_iter=1), Constant(), 1.0, held_out(3.0))
     assert record.validation_scores == pytest.approx([-((3 - 0.2) ** 2)], rel=1e-5)
+
+
+class Fragile(Constant):
+    """Factor a matrix that has no factor once the learned number is large."""
+
+    def forward(self, *episode):
+        torch.linalg.cholesky((2 - self.value).reshape(1, 1))
+        return super().forward(*episode)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_matrix_without_a_factor_is_divergence(validated):
+    """It is how numbers that run away show in a Gaussian process."""
+    learner = Fragile()
+    validation = held_out(1.0) if validated else None
+    loop = loop_of(max_iter=12, lr=1.5)
+    with pytest.warns(DivergenceWarning, match="diverged within the first 2 steps"):
+        run(loop, learner, validation=validation)
+    assert learner.value.isfinite()
 
 
 # ---------------------------------------------------------------- surroundings

@@ -1,15 +1,19 @@
 """What the estimators with an outer loop share: meta-train, adapt, predict."""
 
 import copy
+import zlib
 from abc import abstractmethod
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from torch import nn
 
+from sklearn_meta.base._fingerprint import describe
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._run import Run, open_run
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
@@ -17,8 +21,9 @@ from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
-from sklearn_meta.tasks import TaskRows
+from sklearn_meta.tasks import TaskCollection, TaskRows, TaskWindows
 from sklearn_meta.training import (
+    EpisodeSampler,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
@@ -32,6 +37,8 @@ FEATURE_LIMIT = 6.0
 # with fewer tasks (or classes), holding some out costs more than it tells
 MIN_UNITS_TO_HOLD_OUT = 10
 VALIDATION_EPISODES = (64, 256)
+# rows that are scaled at a time: temporary copies stay small beside a large table
+BLOCK_ROWS = 2**17
 EPISODES_PER_HELD_OUT_TASK = 8
 
 
@@ -97,8 +104,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         """
         with unchanged_on_error(self):
             resume = self.warm_start and hasattr(self, "learner_")
+            X, windows = self._open_windows(X)
             rows = self._check_rows(X, y, tasks, reset=not resume, min_rows=2)
-            self._meta_train(rows, resume, classes=None)
+            self._meta_train(rows, resume, None, windows)
         return self
 
     def partial_fit(
@@ -134,11 +142,24 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         self._validate_params()
         with unchanged_on_error(self):
             resume = hasattr(self, "learner_")
+            X, windows = self._open_windows(X)
             rows = self._check_rows(X, y, tasks, reset=not resume, min_rows=2)
-            self._meta_train(rows, resume, classes)
+            self._meta_train(rows, resume, classes, windows)
         return self
 
-    def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
+    def _open_windows(self, X: Any) -> tuple[Any, TaskWindows | None]:
+        """Return what is in memory first, and the windows of a larger collection."""
+        window = X.window if isinstance(X, TaskCollection) else None
+        if window is None or window >= len(X):
+            return X, None
+        # not from the state that draws the episodes: a run that goes on needs the same
+        seed = zlib.crc32(describe(self.random_state).encode())
+        windows = TaskWindows(X, window, self._n_held_out(len(X)), seed)
+        return windows.window(0), windows
+
+    def _meta_train(
+        self, rows: TaskRows, resume: bool, classes: Any, windows: TaskWindows | None
+    ) -> None:
         """Add the pooled columns, which are out of fold, and learn from all tasks."""
         run = open_run(self, rows, None, resume, classes)
         pooled = self.pooled_ if resume else None
@@ -156,6 +177,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             classes=classes,
             resume=resume,
             run=run,
+            windows=windows,
         )
 
     @abstractmethod
@@ -173,6 +195,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         classes: Any = None,
         resume: bool = False,
         run: Run | None = None,
+        windows: TaskWindows | None = None,
     ) -> None:
         """Build the learner (or go on with it), run the outer loop, keep the result.
 
@@ -193,6 +216,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         run : Run or None, default=None
             Device, processes, checkpoint and randomness; None opens those of the
             parameters.
+        windows : TaskWindows or None, default=None
+            The tasks of a collection larger than memory; ``rows`` are its first window.
         """
         if run is None:
             run = open_run(self, rows, validation, resume, classes)
@@ -202,6 +227,8 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             if not resume:
                 self._start(rows, classes)
             learner = copy.deepcopy(self.learner_).to(device, torch.float32)
+            if windows is not None and len(windows.held_out):
+                validation = self._window_rows(windows.held_out)
             held_out = self._hold_out(rows, validation, run.random_state)
             record = self._outer_loop().run(
                 learner,
@@ -211,11 +238,12 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
                 self.optimizer_state_ if resume else None,
                 run.checkpoint,
                 run.processes,
+                windows and partial(self._window_sampler, windows, device),
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
         self.device_ = device
-        self.n_tasks_ = len(rows.sizes)
+        self.n_tasks_ = len(rows.sizes) if windows is None else windows.n_tasks
         self.n_iter_ = len(record.loss_curve)
         self.loss_curve_ = record.loss_curve
         self.validation_scores_ = record.validation_scores
@@ -226,6 +254,19 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             self._adapt_to(rows)
         run.finish(record.interrupted)
 
+    def _window_rows(self, tasks: TaskCollection) -> TaskRows:
+        """Return the prepared rows of some tasks of a larger collection."""
+        rows = self._check_rows(tasks, None, None, reset=False, min_rows=2)
+        if self.pooled_ is None:
+            return rows
+        return rows.with_columns(self.pooled_.out_of_fold_columns(rows))
+
+    def _window_sampler(
+        self, windows: TaskWindows, device: torch.device, number: int
+    ) -> EpisodeSampler:
+        """Return the sampler of a window by its number."""
+        return self._sampler(self._window_rows(windows.window(number)), device)
+
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""
         n_features = rows.X.shape[1]
@@ -233,7 +274,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         pooled_columns = 0 if self.pooled_ is None else self.pooled_.n_columns
         self.n_features_in_ = n_features - pooled_columns
         scaled = rows.X[:, : n_features - self._n_offsets()]
-        self.scaler_ = StandardScaler().fit(scaled) if self.standardize else None
+        self.scaler_ = _fit_scaler(scaled) if self.standardize else None
         self._learn_labels(rows, classes)
         self._learn_targets(rows)
         # kept, since adapting may change the number of classes: `load_model` needs it
@@ -276,15 +317,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         if validation is not None:
             return HeldOut(rows, validation)
         units, unit_of_row = self._hold_out_units(rows)
-        if self.early_stopping is True and units < 2:
-            raise ValueError(
-                f"early_stopping=True holds tasks out and needs at least 2, got {units}"
-                ". Use early_stopping='auto' or False for a single table."
-            )
-        auto = self.early_stopping == "auto" and units >= MIN_UNITS_TO_HOLD_OUT
-        if not (auto or self.early_stopping is True):
+        n_held = self._n_held_out(units)
+        if not n_held:
             return HeldOut(rows, None)
-        n_held = min(max(1, round(self.validation_fraction * units)), units - 1)
         if rows.names is not None:
             held = np.zeros(units, bool)
             held[random_state.permutation(units)[:n_held]] = True
@@ -293,6 +328,18 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         n_held = min(max(2, n_held), units - 2)
         held_rows = np.isin(unit_of_row, random_state.permutation(units)[:n_held])
         return HeldOut(_pick_rows(rows, ~held_rows), _pick_rows(rows, held_rows))
+
+    def _n_held_out(self, units: int) -> int:
+        """Return how many of some tasks (or classes) are held out, 0 for none."""
+        if self.early_stopping is True and units < 2:
+            raise ValueError(
+                f"early_stopping=True holds tasks out and needs at least 2, got {units}"
+                ". Use early_stopping='auto' or False for a single table."
+            )
+        auto = self.early_stopping == "auto" and units >= MIN_UNITS_TO_HOLD_OUT
+        if not (auto or self.early_stopping is True):
+            return 0
+        return min(max(1, round(self.validation_fraction * units)), units - 1)
 
     def _hold_out_units(self, rows: TaskRows) -> tuple[int, np.ndarray]:
         """Return how many tasks can be held out, and the one of each row."""
@@ -338,8 +385,9 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
             return X
         n_scaled = X.shape[1] - self._n_offsets()
         # by hand: the rows are checked, and a second check takes longer than a query
-        scaled = (X[:, :n_scaled] - self.scaler_.mean_) / self.scaler_.scale_
-        scaled = scaled.clip(-FEATURE_LIMIT, FEATURE_LIMIT)
+        scaled = X[:, :n_scaled] - self.scaler_.mean_
+        scaled /= self.scaler_.scale_
+        np.clip(scaled, -FEATURE_LIMIT, FEATURE_LIMIT, out=scaled)
         return (
             scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
         )
@@ -348,9 +396,26 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         """Move a table to where training happens, once."""
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
+    def _scaled_tensor(self, X: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Scale rows and move them to where training happens, a block at a time."""
+        if len(X) <= BLOCK_ROWS:
+            return self._tensor(self._scale(X), device)
+        table = torch.empty(X.shape, dtype=torch.float32, device=device)
+        for block in gen_batches(len(X), BLOCK_ROWS):
+            table[block] = self._tensor(self._scale(X[block]), device)
+        return table
+
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""
         return hasattr(self, "learner_")
+
+
+def _fit_scaler(X: np.ndarray) -> StandardScaler:
+    """Learn the scales of columns; scikit-learn copies all that it is given at once."""
+    scaler = StandardScaler()
+    for block in gen_batches(len(X), BLOCK_ROWS):
+        scaler.partial_fit(X[block])
+    return scaler
 
 
 def _pick_rows(rows: TaskRows, keep: np.ndarray) -> TaskRows:

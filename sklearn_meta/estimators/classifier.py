@@ -223,7 +223,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
         position = check_known_labels(rows.y, self.classes_, rows.place_of)
         n_classes = len(self.classes_)
         return RowEpisodeSampler(
-            self._tensor(self._scale(rows.X), device),
+            self._scaled_tensor(rows.X, device),
             self._tensor(one_hot(position, n_classes), device),
             rows.sizes,
             self._support_range(),
@@ -236,7 +236,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
         """Draw N-way episodes over the classes of each task."""
         rows, classes = usable_classes(rows)
         return ClassEpisodeSampler(
-            self._tensor(self._scale(rows.X), device),
+            self._scaled_tensor(rows.X, device),
             classes.cell_size,
             classes.per_task,
             self.n_ways,

@@ -163,7 +163,7 @@ class MetaRegressorMixin(TaskRegressorMixin):
 
     def _sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
         """Draw episodes over the rows of each task."""
-        X = self._tensor(self._scale(rows.X), device)
+        X = self._scaled_tensor(rows.X, device)
         Y = self._tensor(self._encode(rows), device)
         return RowEpisodeSampler(X, Y, rows.sizes, self._shot_range(), self.n_queries)
 

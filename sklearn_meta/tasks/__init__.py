@@ -16,12 +16,14 @@ from sklearn_meta.tasks._split import (
     has_class_labels,
     support_query_indices,
 )
+from sklearn_meta.tasks._windows import TaskWindows
 
 __all__ = [
     "NO_TASKS_MESSAGE",
     "Task",
     "TaskCollection",
     "TaskRows",
+    "TaskWindows",
     "as_task_collection",
     "check_magnitude",
     "check_tasks",

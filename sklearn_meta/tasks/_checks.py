@@ -112,8 +112,10 @@ def check_tasks(
         sizes, names = np.array([len(X_checked)]), None
     else:
         codes, names = group_rows(tasks, len(X_checked))
-        order, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
-        X_checked, y_checked = X_checked[order], y_checked[order]
+        sizes = np.bincount(codes)
+        if (codes[1:] < codes[:-1]).any():  # else a copy of all rows is saved
+            order = np.argsort(codes, kind="stable")
+            X_checked, y_checked = X_checked[order], y_checked[order]
     _check_enough_rows(sizes, names, min_rows)
     return TaskRows(X_checked, y_checked, sizes, names)
 
@@ -123,6 +125,9 @@ def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
 
     The message names the task of the first such row where there are ``tasks``.
     """
+    # as nearly all data passes, without a copy of it
+    if max(values.max(initial=0.0), -values.min(initial=0.0)) <= LARGEST:
+        return
     rows = values.reshape(len(values), -1)
     too_large = np.flatnonzero((np.abs(rows) > LARGEST).any(1))
     if len(too_large):

@@ -9,6 +9,8 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
+from sklearn_meta.tasks._parquet import ParquetTasks
+from sklearn_meta.tasks._stack import TableStack
 
 NO_TASKS_MESSAGE = (
     "{caller} got rows without task ids. Expected a TaskCollection, a sequence of "
@@ -72,11 +74,15 @@ class TaskCollection(Sequence):
         The tasks. An object with ``__len__`` and ``__getitem__`` is enough.
     names : sequence of hashable, default=None
         One name per task. By default a task's own name, or its position.
+    window : int, default=None
+        Tasks that are in memory at a time while an outer loop trains, for collections
+        larger than memory; None is all. Scales and classes are then learned from the
+        first window.
 
     Raises
     ------
     ValueError
-        If the number of names is not the number of tasks.
+        If the number of names is not the number of tasks, or the window is none.
 
     See Also
     --------
@@ -93,8 +99,11 @@ class TaskCollection(Sequence):
     ((3, 1), [0, 1, 1])
     """
 
-    def __init__(self, tasks: Any, names: Any = None) -> None:
+    def __init__(
+        self, tasks: Any, names: Any = None, window: int | None = None
+    ) -> None:
         self._tasks = tasks
+        self.window = _check_window(window)
         self._names = None if names is None else list(names)
         if self._names is not None and len(self._names) != len(tasks):
             raise ValueError(
@@ -172,6 +181,43 @@ class TaskCollection(Sequence):
         X = frame.drop(columns=[task, target])
         return cls.from_arrays(X, frame[target], frame[task].to_numpy())
 
+    @classmethod
+    def from_parquet(
+        cls, path: Any, *, task: str, target: str, window: int | None = None
+    ) -> "TaskCollection":
+        """Read tasks from Parquet files when they are needed.
+
+        Only the task column is read at first. A task is read with its row group, and
+        the last row group is kept: files that are sorted by task, in row groups of a
+        few thousand rows, are read fast and in little memory.
+
+        Parameters
+        ----------
+        path : str, path-like or list of them
+            Files, or directories of files that end in ".parquet".
+        task : str
+            Name of the column with the task id; it does not become a feature.
+        target : str
+            Name of the column with the target.
+        window : int, default=None
+            Tasks that are in memory at a time while an outer loop trains; None is all.
+
+        Returns
+        -------
+        collection : TaskCollection
+            Its names are the values of the task column.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow or pandas is not installed (``pip install
+            'sklearn-meta[parquet]'``).
+        ValueError
+            If there is no such file or column, or a row without an id.
+        """
+        tasks = ParquetTasks(path, task, target)
+        return cls(tasks, tasks.names, window)
+
     @property
     def names(self) -> list:
         """The name of each task."""
@@ -199,12 +245,15 @@ class TaskCollection(Sequence):
         """
         if not len(self):
             raise ValueError("The collection is empty: at least one task is needed.")
-        tasks = [_check_table(task) for task in self]
-        names = [task.name for task in tasks]
+        names, sizes = [], []
+        X, y = TableStack(), TableStack()
+        for task in map(_check_table, self):
+            names.append(task.name)
+            sizes.append(len(task))
+            X.add(task.X, task.name)
+            y.add(np.asarray(task.y), task.name)
         _check_distinct(names)
-        X = _stack_rows([task.X for task in tasks], names)
-        y = np.concatenate([np.asarray(task.y) for task in tasks])
-        return X, y, np.repeat(as_id_array(names), [len(task) for task in tasks])
+        return X.merge(), y.merge(), np.repeat(as_id_array(names), sizes)
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -219,7 +268,7 @@ class TaskCollection(Sequence):
         chosen = np.arange(len(self))[index]
         # names that were not given are left in the tasks, so that none is read here
         names = None if self._names is None else [self._names[i] for i in chosen]
-        return TaskCollection(_Selection(self, chosen), names)
+        return TaskCollection(_Selection(self, chosen), names, self.window)
 
     def __repr__(self) -> str:
         """Say how many tasks there are."""
@@ -291,6 +340,18 @@ def as_task_collection(
     return TaskCollection.from_arrays(X, y, tasks)
 
 
+def _check_window(window: Any) -> int | None:
+    """Return the number of tasks in memory at a time."""
+    if window is None:
+        return None
+    is_int = isinstance(window, (int, np.integer)) and not isinstance(window, bool)
+    if is_int and window >= 1:
+        return int(window)
+    raise ValueError(
+        f"Expected window as a number of tasks of at least 1, or None, got {window!r}."
+    )
+
+
 def _as_task(item: Any, given: Hashable, position: int) -> Task:
     """Return an item of a sequence as a Task that has a name."""
     if isinstance(item, Task):
@@ -320,30 +381,6 @@ def _check_table(task: Task) -> Task:
             f"{task.name!r}, got {got}."
         )
     return Task(X, task.y, task.name)
-
-
-def _stack_rows(tables: list, names: list) -> Any:
-    """Put tables with the same columns on top of each other."""
-    frames = [hasattr(table, "iloc") for table in tables]
-    if all(frames):
-        import pandas as pd
-
-        for table, name in zip(tables, names, strict=True):
-            if list(table.columns) != list(tables[0].columns):
-                raise ValueError(
-                    f"Task {name!r} has the columns {list(table.columns)}, task "
-                    f"{names[0]!r} has {list(tables[0].columns)}: give all tasks the "
-                    "same columns in the same order."
-                )
-        return pd.concat(tables, ignore_index=True)
-    arrays = [np.asarray(table) for table in tables]
-    for array, name in zip(arrays, names, strict=True):
-        if array.shape[1] != arrays[0].shape[1]:
-            raise ValueError(
-                f"Task {name!r} has {array.shape[1]} features, task {names[0]!r} has "
-                f"{arrays[0].shape[1]}: all tasks need the same columns."
-            )
-    return np.concatenate(arrays)
 
 
 def _check_distinct(names: list) -> None:

@@ -8,6 +8,7 @@ from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._stream import (
     MAX_CHUNK_STEPS,
     MIN_CHUNKS,
+    EpisodeSampler,
     EpisodeStream,
     ValidationEpisodes,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "MIN_CHUNKS",
     "Checkpoint",
     "CheckpointFile",
+    "EpisodeSampler",
     "EpisodeStream",
     "MarginalLikelihood",
     "OuterLoop",

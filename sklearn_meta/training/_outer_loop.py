@@ -103,9 +103,12 @@ class OuterLoop:
         optimizer_state: dict | None = None,
         checkpoint: CheckpointFile | None = None,
         processes: Processes | None = None,
+        refill: Callable[[int], EpisodeSampler] | None = None,
     ) -> TrainingRecord:
         """Train a learner in place; with validation it ends with its best weights."""
-        stream = EpisodeStream(sampler, self.max_iter, self.meta_batch_size, generator)
+        stream = EpisodeStream(
+            sampler, self.max_iter, self.meta_batch_size, generator, refill
+        )
         net = self._build_net(learner, stream, validation, checkpoint, processes)
         net.initialize()
         if optimizer_state is not None:
@@ -213,10 +216,9 @@ class _ChunkNet(NeuralNet):
         raise KeyboardInterrupt
 
     def get_split_datasets(self, X: Any, y: Any = None, **params: Any) -> tuple:
-        """Remember the samplers that the steps gather from."""
-        datasets = super().get_split_datasets(X, y, **params)
-        self.samplers = [None if data is None else data.sampler for data in datasets]
-        return datasets
+        """Remember the datasets; the steps gather from their samplers."""
+        self.datasets = super().get_split_datasets(X, y, **params)
+        return self.datasets
 
     def train_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
         """Take the outer steps of a chunk; the loss is read once, at its end."""
@@ -238,7 +240,7 @@ class _ChunkNet(NeuralNet):
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
-        loss = self._own_loss(self.samplers[0], rows)
+        loss = self._own_loss(self.datasets[0].sampler, rows)
         loss.backward()
         loss = loss.detach()
         if self.processes is not None:
@@ -258,18 +260,25 @@ class _ChunkNet(NeuralNet):
         with torch.no_grad():
             for begin in range(0, len(batch.support), VALIDATION_BATCH):
                 rows = batch.select(slice(begin, begin + VALIDATION_BATCH))
-                loss = self._own_loss(self.samplers[1], rows)
+                loss = self._own_loss(self.datasets[1].sampler, rows)
                 total = total + loss * len(rows.support)
         if self.processes is not None:
             total = self.processes.sum(total)
         return {"loss": total / len(batch.support), "y_pred": None}
 
     def _own_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
-        """Loss of some episodes, or what this process adds to it."""
-        if self.processes is None:
-            return self._episode_loss(sampler, rows)
-        own, weight = self.processes.share(rows)
-        return self._episode_loss(sampler, own) * weight
+        """Loss of some episodes, or what this process adds to it; NaN if there is none.
+
+        Where the numbers run away, a matrix may have no factor before a loss is NaN.
+        """
+        own, weight = rows, None
+        if self.processes is not None:
+            own, weight = self.processes.share(rows)
+        try:
+            loss = self._episode_loss(sampler, own)
+        except torch.linalg.LinAlgError:
+            loss = self.parameters_[0].sum() * math.nan
+        return loss if weight is None else loss * weight
 
     def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
         """The learner's own loss in training, if it has one, or the mean over tasks."""

@@ -1,6 +1,6 @@
 """Episodes of a whole run, handed out one chunk of outer steps at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,11 @@ MIN_CHUNKS = 12
 
 
 class EpisodeStream(Dataset):
-    """All episodes of a run, drawn one chunk of outer steps at a time."""
+    """All episodes of a run, drawn one chunk of outer steps at a time.
+
+    ``refill`` returns the sampler of a chunk by its number, where the tasks of a
+    collection larger than memory change from chunk to chunk; ``sampler`` is the first.
+    """
 
     def __init__(
         self,
@@ -24,8 +28,9 @@ class EpisodeStream(Dataset):
         max_iter: int,
         meta_batch_size: int,
         generator: torch.Generator,
+        refill: Callable[[int], EpisodeSampler] | None = None,
     ) -> None:
-        self.sampler, self.generator = sampler, generator
+        self.sampler, self.generator, self.refill = sampler, generator, refill
         self.max_iter, self.meta_batch_size = max_iter, meta_batch_size
         self.chunk_steps = max(1, min(MAX_CHUNK_STEPS, max_iter // MIN_CHUNKS))
         self.n_drawn = 0
@@ -40,6 +45,8 @@ class EpisodeStream(Dataset):
 
     def chunk(self) -> EpisodeRows:
         """Draw the episodes of the next outer steps."""
+        if self.refill is not None and self.n_drawn:
+            self.sampler = self.refill(self.n_drawn // self.chunk_steps)
         n_steps = min(self.chunk_steps, self.max_iter - self.n_drawn)
         self.n_drawn += n_steps
         rows = self.sampler.sample(n_steps * self.meta_batch_size, self.generator)
