@@ -28,21 +28,13 @@ from episode_scores import (
     score_classes,
     score_targets,
 )
-from held_out import GROWING, KIND, NEW, REGRESSION, SHARED, split_collection
+from held_out import FIRST, GROWING, KIND, NEW, REGRESSION, SHARED, split_collection
 from practitioners.pooled_stage import pooled_stage
 from score_store import ScoreStore
 
-# the same held-out tasks, with the first rows of a task as its support
-FIRST = "-first"
-COLLECTIONS = [*KIND, *(name + FIRST for name in GROWING)]
 # an interval over one split of five classes says little
 REPEATS = {REGRESSION: 3, SHARED: 3, NEW: 10}
 GROUPS = ("practitioners", "ours")
-
-
-def kind_of(collection):
-    """Return the kind of a collection, whose supports may be the first rows."""
-    return KIND[collection.removesuffix(FIRST)]
 
 
 def chosen_methods(kind, names):
@@ -55,14 +47,27 @@ def chosen_methods(kind, names):
     return {name: method for name, method in chosen.items() if method is not None}
 
 
-def score_method(name, method, split):
-    """Return a method's scores by episode, and its costs by number of support rows."""
-    method = copy.copy(method)
+def splits_of(collection, repeat):
+    """Return the splits that share training rows, by the name of what is stored."""
+    splits = {collection: split_collection(collection, repeat)}
+    if collection in GROWING:
+        splits[collection + FIRST] = split_collection(collection, repeat, True)
+    return splits
+
+
+def score_method(name, method, splits):
+    """Fit a method once; return scores by episode, and costs, for each split."""
+    method, split = copy.copy(method), next(iter(splits.values()))
     # fitted by whoever comes first, counted for all who use it
     shared = pooled_stage(split).seconds if method.uses_pooled_stage else 0.0
     start = time.process_time()
     method.fit(split)
-    fit_seconds = shared + time.process_time() - start
+    spent = {"fit_seconds": shared + time.process_time() - start, "method": name}
+    return {where: _score(method, split, spent) for where, split in splits.items()}
+
+
+def _score(method, split, spent):
+    """Score a fitted method on all episodes of a split."""
     scores, costs = [], []
     for k, episodes in split.episodes.items():
         if not method.suits(split, k):
@@ -71,10 +76,11 @@ def score_method(name, method, split):
         predictions = method.predict(split, k)
         seconds = (time.process_time() - start) / len(episodes)
         table, calibration = score_episodes(split, episodes, predictions)
-        key = {"method": name, "repeat": split.repeat, "K": k}
+        key = {"method": spent["method"], "repeat": split.repeat, "K": k}
         scores.append(table.assign(**key))
-        cost = {"fit_seconds": fit_seconds, "episode_seconds": seconds}
-        costs.append(key | cost | {"calibration": calibration})
+        costs.append(
+            key | spent | {"episode_seconds": seconds, "calibration": calibration}
+        )
     return pd.concat(scores), pd.DataFrame(costs)
 
 
@@ -94,24 +100,24 @@ def score_episodes(split, episodes, predictions):
 
 
 def run(collection, repeat, args, store):
-    """Score the methods that are asked for, and not known yet, on one split."""
-    chosen = chosen_methods(kind_of(collection), args.methods)
-    again = args.again or args.compare
-    missing = {
-        name: method
-        for name, method in chosen.items()
-        if again or not store.has(collection, name, repeat)
-    }
-    if not missing:
-        return []
-    name, first = collection.removesuffix(FIRST), collection.endswith(FIRST)
-    split, found = split_collection(name, repeat, first), []
-    for name, method in missing.items():
-        if not any(method.suits(split, k) for k in split.episodes):
+    """Score the methods that are asked for, and not known yet, on one split.
+
+    Returns scores of each split (with supports drawn, and of first rows) in a list.
+    """
+    chosen, found = chosen_methods(KIND[collection], args.methods), []
+    splits = splits_of(collection, repeat)
+    for name, method in chosen.items():
+        missing = {
+            where: split
+            for where, split in splits.items()
+            if args.again or args.compare or not store.has(where, name, repeat)
+            if any(method.suits(split, k) for k in split.episodes)
+        }
+        if not missing:
             continue
         start = time.perf_counter()
         try:
-            scores, costs = score_method(name, method, split)
+            scored = score_method(name, method, missing)
         except Exception:
             if not args.keep_going:
                 raise
@@ -119,16 +125,17 @@ def run(collection, repeat, args, store):
             traceback.print_exc()
             continue
         report.progress(f"{collection} {repeat} {name}: done", start)
-        found.append(scores)
-        if not args.compare:
-            store.add(collection, scores, costs)
+        for where, (scores, costs) in scored.items():
+            found.append((where, scores))
+            if not args.compare:
+                store.add(where, scores, costs)
     return found
 
 
 def parse_arguments():
     """Return the options of the command line."""
     parser = report.command_line(__doc__.split("\n")[0])
-    parser.add_argument("--collections", nargs="+", default=COLLECTIONS)
+    parser.add_argument("--collections", nargs="+", default=list(KIND), choices=KIND)
     parser.add_argument(
         "--methods", nargs="+", default=list(GROUPS), help=f"names, or {GROUPS}"
     )
@@ -155,7 +162,7 @@ def turns(args):
     """Yield splits: the first of all collections, then the second, and so on."""
     for repeat in range(args.repeats or max(REPEATS.values())):
         for collection in args.collections:
-            if repeat < (args.repeats or REPEATS[kind_of(collection)]):
+            if repeat < (args.repeats or REPEATS[KIND[collection]]):
                 yield collection, repeat
 
 
@@ -166,12 +173,12 @@ def main():
     warnings.simplefilter("ignore")
     if not args.report:
         for collection, repeat in turns(args):
-            scores = run(collection, repeat, args, store)
-            found.setdefault(collection, []).extend(scores)
+            for where, scores in run(collection, repeat, args, store):
+                found.setdefault(where, []).append(scores)
     if args.compare:
-        for collection, scores in found.items():
-            kind = kind_of(collection)
-            print("\n" + comparison(store, collection, kind, scores))
+        for where, scores in found.items():
+            kind = KIND[where.removesuffix(FIRST)]
+            print("\n" + comparison(store, where, kind, scores))
     if args.report or args.quick:
         write_report(store, args.of, args.quick)
 

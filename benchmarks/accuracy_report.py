@@ -4,7 +4,7 @@ import pandas as pd
 import practitioners
 import report
 from comparisons import MORE_IS_BETTER, compare, geometric_mean
-from held_out import GROWING, KIND, NEW, REGRESSION, SHARED
+from held_out import FIRST, GROWING, KIND, NEW, REGRESSION, SHARED
 from verdict import PRIMARY, Judge
 
 # the method that users are told to start with
@@ -57,7 +57,7 @@ def write_report(store, method, quick=False):
         if rows:
             header = ["collection", "K", "n", *_header(kind), _last(kind)]
             sections += [f"## {title}", report.markdown_table(header, rows)]
-    rows = _rows(store, [f"{name}-first" for name in GROWING], REGRESSION, method)
+    rows = _rows(store, [name + FIRST for name in GROWING], REGRESSION, method)
     if rows:
         header = ["collection", "K", "n", *_header(REGRESSION), _last(REGRESSION)]
         sections += [

@@ -19,8 +19,10 @@ from sklearn_meta.datasets import list_task_collections, load_task_collection
 
 REGRESSION, SHARED, NEW = "regression", "shared classes", "new classes"
 KIND = {info.name: info.kind for info in list_task_collections()}
-# rows of these are in the order of time
+# rows of these are in the order of time: scores from the first rows of a task are kept
+# under the collection's name with this at its end
 GROWING = ("nox", "gapminder", "chickweight", "cigar")
+FIRST = "-first"
 
 SHOTS = (1, 5, 10)
 TEST_FRACTION, TEST_TASKS, MAX_TRAIN_TASKS = 0.3, (10, 60), 400

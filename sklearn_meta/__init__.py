@@ -3,6 +3,8 @@
 from sklearn_meta.adaptation import adapt, adapt_tasks
 from sklearn_meta.adapted import AdaptedClassifier, AdaptedRegressor
 from sklearn_meta.estimators import (
+    DeepKernelClassifier,
+    DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
@@ -13,6 +15,7 @@ from sklearn_meta.estimators import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
+from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.tasks import Task, TaskCollection, few_shot_split
 from sklearn_meta.training import Checkpoint
@@ -23,6 +26,9 @@ __all__ = [
     "AdaptedClassifier",
     "AdaptedRegressor",
     "Checkpoint",
+    "DeepKernelClassifier",
+    "DeepKernelRegressor",
+    "KernelHyperparameters",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

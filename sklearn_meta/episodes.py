@@ -11,11 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_meta.draws import (
+    draw_shots,
+    draw_without_replacement,
+    shuffled_cycle,
+)
+
 __all__ = [
     "ClassEpisodeSampler",
     "Episodes",
     "RowEpisodeSampler",
-    "draw_without_replacement",
     "stack_rows",
     "task_chunks",
 ]
@@ -116,11 +121,11 @@ class RowEpisodeSampler:
     def gather(self, rows: EpisodeRows) -> Episodes:
         """Look the rows up in the table."""
         return Episodes(
-            self.X[rows.support],
-            self.Y[rows.support] * rows.support_mask.unsqueeze(-1),
+            _look_up(self.X, rows.support),
+            _look_up(self.Y, rows.support).mul_(rows.support_mask.unsqueeze(-1)),
             rows.support_mask,
-            self.X[rows.query],
-            self.Y[rows.query] * rows.query_mask.unsqueeze(-1),
+            _look_up(self.X, rows.query),
+            _look_up(self.Y, rows.query).mul_(rows.query_mask.unsqueeze(-1)),
             rows.query_mask,
         )
 
@@ -204,10 +209,10 @@ class ClassEpisodeSampler:
     def gather(self, rows: EpisodeRows) -> Episodes:
         """Look the rows up in the table; the label of a row is its way."""
         return Episodes(
-            self.X[rows.support],
+            _look_up(self.X, rows.support),
             self._labels(rows.support_mask),
             rows.support_mask,
-            self.X[rows.query],
+            _look_up(self.X, rows.query),
             self._labels(rows.query_mask),
             rows.query_mask,
         )
@@ -219,74 +224,10 @@ class ClassEpisodeSampler:
         return eye.repeat_interleave(rows_per_way, dim=0) * mask.unsqueeze(-1)
 
 
-def draw_without_replacement(
-    sizes: Tensor, n_draws: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Draw distinct numbers below each size, in random order.
-
-    Floyd's algorithm [1]_ for many urns at once: its cost depends on the number of
-    draws, not on the size of the urns.
-
-    Parameters
-    ----------
-    sizes : Tensor of shape (n_urns,)
-        Numbers are drawn from ``0, ..., size - 1``.
-    n_draws : int
-        Draws from each urn; an urn with fewer numbers gives all of them.
-    generator : torch.Generator
-        Source of randomness, on the CPU.
-
-    Returns
-    -------
-    draws : Tensor of shape (n_urns, n_draws)
-        The numbers; 0 where there is none.
-    valid : Tensor of shape (n_urns, n_draws)
-        True where there is a number. These come first.
-
-    References
-    ----------
-    .. [1] J. Bentley and B. Floyd, "Programming pearls: a sample of brilliance",
-       Communications of the ACM 30(9), 1987.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_meta.episodes import draw_without_replacement
-    >>> draws, valid = draw_without_replacement(
-    ...     torch.tensor([3, 1]), 3, torch.Generator().manual_seed(0)
-    ... )
-    >>> sorted(draws[0].tolist()), valid[1].tolist()
-    ([0, 1, 2], [True, False, False])
-    """
-    n_urns = len(sizes)
-    uniform = torch.rand(n_urns, n_draws, generator=generator, dtype=torch.float64)
-    smallest_top = (sizes - n_draws).clamp_min(0)
-    draws = torch.full((n_urns, n_draws), -1)
-    for i in range(n_draws):
-        top = smallest_top + i
-        pick = (uniform[:, i] * (top + 1)).long()
-        taken = (draws[:, :i] == pick.unsqueeze(1)).any(1)
-        draws[:, i] = torch.where(taken, top, pick)
-    valid = torch.arange(n_draws) < sizes.unsqueeze(1)
-    # Floyd gives a uniform set, not a uniform order; invalid draws go last
-    keys = torch.rand(n_urns, n_draws, generator=generator).masked_fill(~valid, 2.0)
-    draws = draws.gather(1, keys.argsort(1))
-    return draws.masked_fill(~valid, 0), valid
-
-
-def draw_shots(
-    n_shots: tuple[int, int], n_episodes: int, generator: torch.Generator
-) -> Tensor:
-    """Draw a number of shots for each episode, both ends included."""
-    low, high = n_shots
-    return torch.randint(low, high + 1, (n_episodes,), generator=generator)
-
-
-def shuffled_cycle(n: int, length: int, generator: torch.Generator) -> Tensor:
-    """Return ``length`` numbers below n, in shuffled passes over all of them."""
-    n_passes = -(-length // n)
-    keys = torch.rand(n_passes, n, generator=generator)
-    return keys.argsort(1).flatten()[:length]
+def _look_up(table: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows of a table, (n_episodes, n_rows, n_columns)."""
+    # several times faster than table[rows]
+    return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 def split_draws(
@@ -333,7 +274,7 @@ def stack_rows(
     Returns
     -------
     stack : Tensor of shape (n_tasks, max(sizes), n_columns)
-        The stack.
+        The stack; without padding it may share the memory of `rows`.
     mask : Tensor of shape (n_tasks, max(sizes))
         True on real rows.
 
@@ -347,13 +288,19 @@ def stack_rows(
     ([[1.0, 0.0], [2.0, 3.0]], [[True, False], [True, True]])
     """
     sizes = np.asarray(sizes)
-    mask = np.arange(sizes.max(initial=0)) < sizes[:, None]
-    stack = np.zeros((*mask.shape, rows.shape[1]))
-    stack[mask] = rows
-    to_device = {"device": device}
+    shape = len(sizes), int(sizes.max(initial=0))
+    if len(rows) == shape[0] * shape[1]:  # no padding: the rows are the stack
+        # torch takes neither read-only arrays nor steps backwards
+        rows = np.require(rows, requirements="CW")
+        stack = torch.as_tensor(rows, dtype=dtype, device=device)
+        mask = torch.ones(shape, dtype=torch.bool, device=device)
+        return stack.reshape(*shape, rows.shape[1]), mask
+    real = np.arange(shape[1]) < sizes[:, None]
+    padded = np.zeros((*shape, rows.shape[1]))
+    padded[real] = rows
     return (
-        torch.as_tensor(stack, dtype=dtype, **to_device),
-        torch.as_tensor(mask, **to_device),
+        torch.as_tensor(padded, dtype=dtype, device=device),
+        torch.as_tensor(real, device=device),
     )
 
 

@@ -63,6 +63,8 @@ class AdaptedTasks(NamedTuple):
             ``(logits,)`` of shape (n_rows, n_classes), or ``(mean, std)``, each of
             shape (n_rows,).
         """
+        if len(self.chunk) == 1 and len(X) <= MAX_ROWS:
+            return _query_one_task(learner, self.states[0], X, device)
         parts: tuple[np.ndarray, ...] = ()
         for state, rows, sizes in self._batches(codes):
             stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
@@ -124,18 +126,34 @@ def adapt_in_chunks(
     adapted : AdaptedTasks
         The state of each task.
     """
+    if len(sizes) == 1:
+        # a state may hold on to its rows, which are not to be the caller's
+        state = _adapt_to_stack(learner, X.copy(), Y, sizes, device)
+        return AdaptedTasks([state], np.zeros(1, int), np.zeros(1, int))
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
     states = []
     max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
     for c, tasks in enumerate(task_chunks(sizes, max_rows)):
         rows = row_numbers(starts[tasks], sizes[tasks])
-        X_stack, mask = stack_rows(X[rows], sizes[tasks], device, DTYPE)
-        Y_stack, _ = stack_rows(Y[rows], sizes[tasks], device, DTYPE)
-        with torch.no_grad():
-            states.append(learner.adapt(X_stack, Y_stack, mask))
+        states.append(_adapt_to_stack(learner, X[rows], Y[rows], sizes[tasks], device))
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
+
+
+def _adapt_to_stack(
+    learner: nn.Module,
+    X: np.ndarray,
+    Y: np.ndarray,
+    sizes: np.ndarray,
+    device: torch.device,
+) -> State:
+    """Adapt to tasks that go through the learner at once."""
+    X_stack, mask = stack_rows(X, sizes, device, DTYPE)
+    Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
+    with torch.no_grad():
+        state: State = learner.adapt(X_stack, Y_stack, mask)
+    return state
 
 
 def row_numbers(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -164,6 +182,17 @@ def move_state(state: Any, device: torch.device) -> Any:
     if isinstance(state, list):
         return [move_state(part, device) for part in state]
     return state
+
+
+def _query_one_task(
+    learner: nn.Module, state: State, X: np.ndarray, device: torch.device
+) -> tuple[np.ndarray, ...]:
+    """Return the prediction of rows that all belong to the only task."""
+    stack, _ = stack_rows(X, np.array([len(X)]), device, DTYPE)
+    with torch.no_grad():
+        prediction = learner.query(state, stack)
+    parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
+    return tuple(part[0].cpu().numpy() for part in parts)
 
 
 def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """An embedding in closed form: directions weighed by what they tell about classes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,23 +14,26 @@ WITHIN_SHRINKAGE = 0.1
 # few classes say little about how classes spread: pull harder
 BETWEEN_SHRINKAGE = 0.3
 N_FOLDS = 4
+FORMS = ("plain", "scaled", "between")
 MAX_HELD_OUT = 5
 
 
 class ClassWhitening(NamedTuple):
     """Rows in their own units, standardised, and whitened.
 
-    The covariance within classes is made the identity, then each direction is scaled by
-    the share of its variance that lies between classes, as in a two-covariance model
-    (probabilistic linear discriminant analysis [1]_).
+    The covariance within classes is made the identity, with axes along which classes
+    lie apart. In the form "between", each direction is then scaled by the share of its
+    variance that lies between classes, as in a two-covariance model (probabilistic
+    linear discriminant analysis [1]_).
 
     Parameters
     ----------
     center : ndarray of shape (n_features,)
         Mean of the class means.
-    components : ndarray of shape (n_features, n_features)
-        Maps centred rows to the whitened space; features there have a mean square of
-        about 1.
+    axes : ndarray of shape (n_features, n_features)
+        Maps centred rows to the space in which classes are white.
+    spread : ndarray of shape (n_features,)
+        Variance of the class means along each axis there.
     units : ndarray of shape (n_features,)
         Undoes the scaling of each feature, up to a common factor: where all features
         have one unit, as pixels do, their spread tells what matters.
@@ -40,7 +44,8 @@ class ClassWhitening(NamedTuple):
     """
 
     center: np.ndarray
-    components: np.ndarray
+    axes: np.ndarray
+    spread: np.ndarray
     units: np.ndarray
 
     @classmethod
@@ -74,21 +79,52 @@ class ClassWhitening(NamedTuple):
         apart = (means[cells] - task_means[classes.cell_task[cells]]) @ whiten
         between = _covariance(apart, cells.sum() - n_tasks, BETWEEN_SHRINKAGE)
         spread, axes = eigh(between)
-        share = np.sqrt(spread / (1 + spread) / spread.mean())
         units = np.ones(X.shape[1]) if units is None else units
         units = units / np.sqrt(np.mean(units**2))
-        return cls(means[cells].mean(0), whiten @ axes * share, units)
+        return cls(means[cells].mean(0), whiten @ axes, spread, units)
 
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Return the three forms of the rows side by side, (n_rows, 3 * n_features)."""
+    @property
+    def components(self) -> np.ndarray:
+        """Maps centred rows to the form "between", of a mean square of about 1."""
+        return self.axes * np.sqrt(self.spread / (1 + self.spread) / self.spread.mean())
+
+    def transform(self, X: np.ndarray, forms: Sequence[str] = FORMS) -> np.ndarray:
+        """Return some forms of the rows side by side.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            Scaled rows.
+        forms : sequence of {"plain", "scaled", "white", "between", "spread"}
+            "plain" in their own units, "scaled" as they come, "white" with the identity
+            as covariance within classes up to a factor, so that the mean square over
+            all classes is 1, and "between". "spread" is no form of the row but the
+            logarithm of the variance of class means along each axis of "white".
+
+        Returns
+        -------
+        blocks : ndarray of shape (n_rows, n_forms * n_features)
+            Centred.
+        """
         centred = X - self.center
-        return np.hstack([centred * self.units, centred, centred @ self.components])
+        blocks = {
+            "plain": lambda: centred * self.units,
+            "scaled": lambda: centred,
+            "white": lambda: centred @ self.axes / np.sqrt(1 + self.spread.mean()),
+            "between": lambda: centred @ self.components,
+            "spread": lambda: np.broadcast_to(self._log_spread(), X.shape),
+        }
+        return np.hstack([blocks[form]() for form in forms])
+
+    def _log_spread(self) -> np.ndarray:
+        """Logarithm of the variance of class means along each axis of "white"."""
+        return np.log(self.spread / (1 + self.spread.mean()))
 
 
 class CrossFitted(NamedTuple):
     """Rows embedded by statistics of other classes, fold after fold."""
 
-    X: np.ndarray  # (n_embedded, 3 * n_features), the rows of a cell adjacent
+    X: np.ndarray  # (n_embedded, n_forms * n_features), the rows of a cell adjacent
     cell_sizes: np.ndarray  # (n_embedded_cells,)
     per_task: np.ndarray  # (n_embedded_tasks,), cells of each task
     is_scored: np.ndarray  # (n_embedded_cells,), True where the cell was held out
@@ -99,6 +135,7 @@ def cross_fit(
     classes: LocalClasses,
     folds: np.ndarray,
     units: np.ndarray | None = None,
+    forms: Sequence[str] = FORMS,
 ) -> CrossFitted:
     """Embed the held-out classes of each fold by the statistics of the others.
 
@@ -114,18 +151,24 @@ def cross_fit(
         The cells each fold holds out; a fold that holds none out counts them all.
     units : ndarray of shape (n_features,), default=None
         By what each feature was divided.
+    forms : sequence of str, default=("plain", "scaled", "between")
+        As of `ClassWhitening.transform`.
 
     Returns
     -------
     fitted : CrossFitted
         A task for each task of each fold.
     """
-    parts = [_embed_fold(X, classes, held_out, units) for held_out in folds]
+    parts = [_embed_fold(X, classes, held, units, forms) for held in folds]
     return CrossFitted(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _embed_fold(
-    X: np.ndarray, classes: LocalClasses, held_out: np.ndarray, units: np.ndarray | None
+    X: np.ndarray,
+    classes: LocalClasses,
+    held_out: np.ndarray,
+    units: np.ndarray | None,
+    forms: Sequence[str],
 ) -> CrossFitted:
     """Embed the tasks that have held-out cells."""
     scored = held_out if held_out.any() else np.ones_like(held_out)
@@ -133,7 +176,7 @@ def _embed_fold(
     cells = np.isin(classes.cell_task, tasks)
     whitening = ClassWhitening.of(X, classes, ~held_out, units)
     return CrossFitted(
-        whitening.transform(X[cells[classes.row_cell]]),
+        whitening.transform(X[cells[classes.row_cell]], forms),
         classes.cell_size[cells],
         classes.per_task[tasks],
         scored[cells],

@@ -9,6 +9,8 @@ from sklearn.base import is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from sklearn_meta import (
+    DeepKernelClassifier,
+    DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
@@ -23,6 +25,8 @@ from sklearn_meta import (
 
 # those that train a learner in an outer loop
 TRAINED_ESTIMATORS = [
+    DeepKernelClassifier,
+    DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
     ModelBasedMetaClassifier,
@@ -42,13 +46,26 @@ LOGISTIC = LogisticRegression(max_iter=1000)
 
 # other ways to adapt than the default one, each held to the laws too
 VARIANTS = [
+    (DeepKernelRegressor, {"hidden_layer_sizes": ()}),
+    (DeepKernelRegressor, {"init": "random", "noise": "constant"}),
+    (DeepKernelRegressor, {"mean": "zero", "feature_dropout": 0.5}),
+    (DeepKernelRegressor, {"pooled_estimator": Ridge()}),
+    (DeepKernelRegressor, {"pooled_estimator": Ridge(), "hidden_layer_sizes": ()}),
     (MAMLClassifier, {"label_mode": "task"}),
     (MAMLClassifier, {"variant": "anil", "label_mode": "shared"}),
     (MAMLRegressor, {"variant": "metasgd"}),
     (MAMLRegressor, {"variant": "fomaml"}),
+    (MAMLRegressor, {"variant": "maml++"}),
+    (MAMLRegressor, {"variant": "imaml", "inner_optimizer": "momentum"}),
+    (MAMLRegressor, {"variant": "reptile", "inner_optimizer": "adam"}),
+    (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
     (ProtoNetClassifier, {"distance": "cosine"}),
+    (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
+    (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
+    (DeepKernelClassifier, {"label_mode": "shared", "correction": "transformer"}),
+    (DeepKernelClassifier, {"label_mode": "task"}),
     (ProtoNetClassifier, {"distance": "mahalanobis"}),
     (ModelBasedMetaClassifier, {"architecture": "transformer", "label_mode": "task"}),
     (ModelBasedMetaClassifier, {"architecture": "attentive", "label_mode": "shared"}),
@@ -98,12 +115,18 @@ def trained_small():
     return [e for e in all_small() if type(e) in TRAINED_ESTIMATORS]
 
 
+def trained_on_episodes():
+    """Return those of them that learn from support and query, not in closed form."""
+    return [e for e in trained_small() if vars(e).get("hidden_layer_sizes") != ()]
+
+
 def name_of(estimator):
     """Return a readable test id."""
     options = ("variant", "embedding", "distance", "architecture", "label_mode")
-    options += ("correction",)
+    options += ("correction", "init", "feature_dropout")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
+    chosen += ["shallow"] * (params.get("hidden_layer_sizes") == ())
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
     return "-".join([type(estimator).__name__, *chosen, *pooled])
 

@@ -266,17 +266,19 @@ def test_directory_that_is_a_file_is_an_error(tmp_path):
 def test_fit_description_changes_with_what_decides_the_fit(params):
     """Each decides where a fit ends."""
     rows = TaskRows(np.eye(3), np.arange(3.0), np.array([1, 2]), ["a", "b"])
-    before = describe_fit(regressor(), rows, False, None)
-    assert describe_fit(regressor(**params), rows, False, None) != before
-    assert describe_fit(regressor(), rows._replace(y=-rows.y), False, None) != before
+    before = describe_fit(regressor(), rows, None, False, None)
+    assert describe_fit(regressor(**params), rows, None, False, None) != before
+    other = rows._replace(y=-rows.y)
+    assert describe_fit(regressor(), other, None, False, None) != before
+    assert describe_fit(regressor(), rows, other, False, None) != before
 
 
 def test_fit_description_ignores_what_does_not_decide_the_fit():
     """More output, or another machine, is the same fit."""
     rows = TaskRows(np.eye(3), np.array(["a", "b", "a"]), np.array([3]), None)
-    before = describe_fit(regressor(), rows, False, None)
+    before = describe_fit(regressor(), rows, None, False, None)
     other = regressor(verbose=1, callbacks=[], device="cuda", checkpoint="here")
-    assert describe_fit(other, rows, False, None) == before
+    assert describe_fit(other, rows, None, False, None) == before
 
 
 def test_description_tells_weights_and_states_apart():

@@ -1,6 +1,5 @@
 """Episodes: drawn without repetition, fairly, and padded so that it does not show."""
 
-from itertools import permutations
 from math import factorial
 
 import numpy as np
@@ -13,8 +12,6 @@ from scipy.stats import chisquare
 from sklearn_meta.episodes import (
     ClassEpisodeSampler,
     RowEpisodeSampler,
-    draw_without_replacement,
-    shuffled_cycle,
     stack_rows,
     task_chunks,
 )
@@ -39,52 +36,6 @@ def class_sampler(cell_sizes, per_task, n_ways=2, n_shots=(1, 2), n_queries=2):
     X = torch.arange(float(sum(cell_sizes))).unsqueeze(1)
     sizes, counts = np.array(cell_sizes), np.array(per_task)
     return ClassEpisodeSampler(X, sizes, counts, n_ways, n_shots, n_queries)
-
-
-# ---------------------------------------------------------------- drawing
-
-
-@pytest.mark.parametrize(("size", "n_draws"), [(4, 2), (3, 3), (5, 1), (2, 4)])
-def test_draws_when_counted_are_uniform_over_ordered_choices(size, n_draws, generator):
-    """Every ordered choice of distinct numbers is as likely as any other."""
-    n_urns, taken = 6000, min(size, n_draws)
-    draws, valid = draw_without_replacement(
-        torch.full((n_urns,), size), n_draws, generator
-    )
-    assert valid.sum() == n_urns * taken
-    choices = list(permutations(range(size), taken))
-    assert len(choices) == factorial(size) // factorial(size - taken)
-    place = {choice: i for i, choice in enumerate(choices)}
-    found = [place[tuple(row)] for row in draws[:, :taken].tolist()]
-    counts = np.bincount(found, minlength=len(choices))
-    assert len(choices) == 1 or chisquare(counts).pvalue > 1e-3
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6),
-    n_draws=st.integers(1, 10),
-    seed=st.integers(0, 99),
-)
-def test_draws_are_distinct_and_below_the_size(sizes, n_draws, seed):
-    """Small urns give all they have; the rest is marked and zero."""
-    draws, valid = draw_without_replacement(
-        torch.tensor(sizes), n_draws, torch.Generator().manual_seed(seed)
-    )
-    for size, row, real in zip(sizes, draws, valid, strict=True):
-        n_real = min(size, n_draws)
-        assert real.tolist() == [True] * n_real + [False] * (n_draws - n_real)
-        drawn = row[real].tolist()
-        assert len(set(drawn)) == n_real and max(drawn) < size
-        assert (row[~real] == 0).all()
-
-
-def test_shuffled_cycle_is_whole_passes_in_random_order(generator):
-    """Each task comes equally often, and in no fixed order."""
-    order = shuffled_cycle(5, 500, generator).reshape(100, 5)
-    assert (order.sort(1).values == torch.arange(5)).all()
-    counts = np.bincount(order[:, 0].numpy(), minlength=5)
-    assert chisquare(counts).pvalue > 1e-3
 
 
 # ---------------------------------------------------------------- rows

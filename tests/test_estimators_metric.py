@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from small_estimators import class_tasks, small
 
 from sklearn_meta import ProtoNetClassifier, TaskCollection, few_shot_split
-from sklearn_meta.estimators import metric
+from sklearn_meta.estimators import whitened
 from sklearn_meta.estimators.classifier import thin_out
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
 from sklearn_meta.tasks import TaskRows
@@ -110,7 +110,7 @@ def test_two_classes_when_whitening_warn():
 
 def test_large_support_when_whitened_is_thinned_evenly_and_says_so(monkeypatch):
     """The head factors a matrix of all support rows: it must stay small."""
-    monkeypatch.setattr(metric, "MAX_HEAD_ROWS", 12)
+    monkeypatch.setattr(whitened, "MAX_HEAD_ROWS", 12)
     X, y = np.random.default_rng(0).normal(size=(100, 2)), np.repeat(list("aab"), 40)
     model = ProtoNetClassifier(max_iter=4, meta_batch_size=4, random_state=0)
     with pytest.warns(FewTasksWarning, match="too few"):

@@ -20,7 +20,7 @@ from small_estimators import (
     outputs,
     small,
     tasks_for,
-    trained_small,
+    trained_on_episodes,
 )
 
 from sklearn_meta import (
@@ -57,9 +57,9 @@ def fitted(request):
     return request.param.fit(tasks_for(request.param))
 
 
-@pytest.fixture(scope="module", params=trained_small(), ids=name_of)
+@pytest.fixture(scope="module", params=trained_on_episodes(), ids=name_of)
 def trained(request):
-    """Those of them that train a learner."""
+    """Those of them that train a learner on episodes."""
     return request.param.fit(tasks_for(request.param))
 
 
@@ -166,6 +166,7 @@ def test_zero_inner_steps_change_nothing():
 def test_loss_when_one_task_is_large_weighs_tasks_alike(trained):
     """Mean over each task's own queries, then over tasks."""
     loop, device = trained._outer_loop(), torch.device("cpu")
+    loop = getattr(loop, "then", loop)
     rows = trained._check_rows(tasks_for(trained), None, None, reset=False)
     rows = rows._replace(X=trained._prepare(rows.X))
     sampler = trained._sampler(rows, device)
@@ -429,7 +430,7 @@ def test_fit_when_a_feature_or_target_is_constant_stays_finite(estimator):
 @pytest.mark.parametrize(
     "estimator",
     # whitening holds classes out in folds of its own, see test_whitening.py
-    [e for e in trained_small() if getattr(e, "embedding", "") != "whitened"],
+    [e for e in trained_on_episodes() if getattr(e, "embedding", "") != "whitened"],
     ids=name_of,
 )
 def test_held_out_tasks_are_not_learned_from(estimator, monkeypatch):

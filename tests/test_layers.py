@@ -13,6 +13,7 @@ LAYERS = {
     "functional": 0,
     "targets": 0,
     "averaging": 0,
+    "draws": 0,
     "episodes": 1,
     "datasets": 1,
     "adaptation": 1,

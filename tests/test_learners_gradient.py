@@ -380,6 +380,7 @@ def test_noise_depends_on_support_size_only(episode):
         ({"head": "cosine"}, "head must be one of .* got 'cosine'"),
         ({"adapted": "body"}, "adapted must be one of .* got 'body'"),
         ({"likelihood": "poisson"}, "likelihood must be one of .* got 'poisson'"),
+        ({"inner_optimizer": "lbfgs"}, "inner_optimizer must be one of .* got 'lbfgs'"),
         ({"head": "prototypes"}, "needs classes.*Use head='linear'"),
     ],
 )
@@ -400,3 +401,34 @@ def test_learner_with_nothing_to_adapt_is_rejected(network, adapted, match):
     # Otherwise autograd fails later, in words about empty inputs.
     with pytest.raises(ValueError, match=match):
         GradientLearner(network, adapted=adapted)
+
+
+@pytest.mark.parametrize("inner_optimizer", ["momentum", "adam"])
+def test_meta_gradient_through_an_optimizer_equals_finite_differences(
+    episode, inner_optimizer
+):
+    # Law 2: its memory is a part of the path.
+    learner = _regressor(inner_steps=3, inner_optimizer=inner_optimizer)
+    assert learner.engine == "stacked"
+    X, mask, Q = episode
+
+    def loss():
+        rows = squared_error(learner(X, _targets(X), mask, Q).mean, _targets(Q))
+        return masked_task_mean(rows, mask)
+
+    _assert_finite_differences(learner, loss)
+
+
+@pytest.mark.parametrize("inner_optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("second_order", [True, False])
+def test_meta_gradient_through_an_optimizer_is_that_of_the_other_path(
+    episode, inner_optimizer, second_order
+):
+    # First order must not be zero: the parameters are not detached.
+    options = {"second_order": second_order, "inner_optimizer": inner_optimizer}
+    stacked, mapped = (
+        _meta_gradient(_regressor(wrap=wrap, **options), episode)
+        for wrap in (False, True)
+    )
+    torch.testing.assert_close(stacked, mapped, rtol=1e-10, atol=1e-10)
+    assert stacked.abs().max() > 1e-3

@@ -30,6 +30,18 @@ class MeanLearner(nn.Module):
         return Gaussian(mean, torch.ones_like(mean))
 
 
+class MatchingLearner(nn.Module):
+    """Keep the support rows, and predict their sum."""
+
+    def adapt(self, X_support, Y_support, support_mask):
+        return {"rows": X_support}
+
+    def query(self, state, X_query):
+        return (
+            state["rows"].sum((1, 2), keepdim=True)[..., 0].expand_as(X_query[..., 0])
+        )
+
+
 @pytest.fixture
 def support(rng):
     """Seven ragged tasks with one feature, and the mean target of each."""
@@ -67,6 +79,20 @@ def test_chunks_when_bounded_hold_no_more_rows(support, max_rows, monkeypatch, r
     assert all(n == 1 or n * size <= max_rows for n, size in learner.n_adapted)
     adapted.query(learner, rng.normal(size=(90, 1)), np.full(90, 4), CPU)
     assert all(n * size <= max_rows for n, size in learner.n_asked)
+
+
+@pytest.mark.parametrize("view", [np.s_[::-1], np.s_[:, ::-1], np.s_[:]])
+def test_one_task_when_its_arrays_are_odd_or_change_later_is_as_adapted(view, rng):
+    """A state may hold support rows, so they must not be the caller's."""
+    learner = MatchingLearner()
+    X = rng.normal(size=(4, 2))[view]
+    expected = X.sum()
+    X.flags.writeable = False
+    adapted = adapt_in_chunks(learner, X, np.zeros((4, 1)), np.array([4]), CPU)
+    X.flags.writeable = True
+    X[:] = 0
+    (found,) = adapted.query(learner, np.zeros((3, 2))[view], np.zeros(3, int), CPU)
+    np.testing.assert_allclose(found, np.full(3, expected))
 
 
 def test_many_tasks_when_small_go_through_in_one_call(support, rng):

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from held_out import NEW, REGRESSION, SHARED
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import SVR
@@ -58,7 +58,6 @@ METHODS = {
         "own ridge": OwnModel(Ridge(alpha=3.0)),
         "own kNN": OwnModel(KNeighborsRegressor(1)),
         "own SVR": OwnModel(SVR(C=3.0)),
-        "own forest": OwnModel(RandomForestRegressor(50, random_state=0)),
         "own GP": OwnGaussianProcess(),
     },
     SHARED: _POOLED

@@ -15,7 +15,11 @@ IGNORED = {"checkpoint", "verbose", "callbacks", "device", "n_jobs"}
 
 
 def describe_fit(
-    estimator: BaseEstimator, rows: TaskRows, resume: bool, classes: Any
+    estimator: BaseEstimator,
+    rows: TaskRows,
+    validation: TaskRows | None,
+    resume: bool,
+    classes: Any,
 ) -> dict[str, str]:
     """Return names and descriptions of all that decides the end of a fit.
 
@@ -25,6 +29,8 @@ def describe_fit(
         Its parameters count, and where it goes on from an earlier fit what it learned.
     rows : TaskRows
         The checked rows of all tasks.
+    validation : TaskRows or None
+        The rows of tasks that are held out, where the caller holds them out.
     resume : bool
         Whether the estimator goes on from an earlier fit.
     classes : array-like or None
@@ -38,6 +44,8 @@ def describe_fit(
     params = {n: describe(v) for n, v in _deciding_params(estimator).items()}
     fit = {"estimator": type(estimator).__name__, **params}
     fit["data"] = _describe_rows(rows)
+    if validation is not None:
+        fit["held-out data"] = _describe_rows(validation)
     if classes is not None:
         fit["classes"] = describe(classes)
     if resume:

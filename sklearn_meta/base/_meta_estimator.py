@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from torch import nn
 
-from sklearn_meta.base._fingerprint import describe_fit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._pooled_columns import PooledColumnsMixin
+from sklearn_meta.base._run import Run, open_run
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
@@ -21,11 +20,9 @@ from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
-    CheckpointFile,
     OuterLoop,
     ValidationEpisodes,
     one_thread,
-    resolve_device,
     seeded,
 )
 
@@ -146,20 +143,14 @@ class BaseMetaEstimator(
 
     def _meta_train(self, rows: TaskRows, resume: bool, classes: Any) -> None:
         """Add the pooled columns, which are out of fold, and learn from all tasks."""
-        random_state = check_random_state(self.random_state)
-        checkpoint = None
-        if self.checkpoint is not None:
-            fit = describe_fit(self, rows, resume, classes)
-            checkpoint = CheckpointFile(self.checkpoint, fit)
-            if self.random_state is None:
-                random_state = check_random_state(checkpoint.seed)
+        run = open_run(self, rows, None, resume, classes)
         pooled = self.pooled_ if resume else None
         if pooled is not None:
             rows = rows.with_columns(pooled.out_of_fold_columns(rows))
         elif not resume and self.pooled_estimator is not None:
             # a copy: the learner's draws are the same with and without a pooled model
             pooled, columns = self._fit_pooled(
-                rows, classes, copy.deepcopy(random_state)
+                rows, classes, copy.deepcopy(run.random_state)
             )
             rows = rows.with_columns(columns)
         self._learn_prepared(
@@ -167,8 +158,7 @@ class BaseMetaEstimator(
             pooled=pooled,
             classes=classes,
             resume=resume,
-            random_state=random_state,
-            checkpoint=checkpoint,
+            run=run,
         )
 
     @abstractmethod
@@ -185,8 +175,7 @@ class BaseMetaEstimator(
         pooled: PooledModel | None,
         classes: Any = None,
         resume: bool = False,
-        random_state: Any = None,
-        checkpoint: CheckpointFile | None = None,
+        run: Run | None = None,
     ) -> None:
         """Build the learner (or go on with it), run the outer loop, keep the result.
 
@@ -204,28 +193,27 @@ class BaseMetaEstimator(
             All labels there will be; by default those of the rows.
         resume : bool, default=False
             Whether to go on from what was learned before.
-        random_state : RandomState instance or None, default=None
-            Source of randomness; None is that of the parameters.
-        checkpoint : CheckpointFile or None, default=None
-            Where the state of the outer loop is kept.
+        run : Run or None, default=None
+            Device, processes, checkpoint and randomness; None opens those of the
+            parameters.
         """
-        if random_state is None:
-            random_state = check_random_state(self.random_state)
-        seed = int(random_state.randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
+        if run is None:
+            run = open_run(self, rows, validation, resume, classes)
+        seed, device = run.draw_seed(), run.device
         self.pooled_ = pooled
         with seeded(seed, device), one_thread(device):
             if not resume:
                 self._start(rows, classes)
             learner = copy.deepcopy(self.learner_).to(device, torch.float32)
-            held_out = self._hold_out(rows, validation, random_state)
+            held_out = self._hold_out(rows, validation, run.random_state)
             record = self._outer_loop().run(
                 learner,
                 self._sampler(held_out.train, device),
                 self._validation(held_out.validation, seed, device),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
-                checkpoint,
+                run.checkpoint,
+                run.processes,
             )
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
@@ -239,8 +227,7 @@ class BaseMetaEstimator(
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
-        if checkpoint is not None and not record.interrupted:
-            checkpoint.remove()
+        run.finish(record.interrupted)
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Learn the scales of the rows and build an untrained learner."""

@@ -18,6 +18,7 @@ from sklearn_meta.tasks import (
     check_tasks,
     group_rows,
     is_task_sequence,
+    plain_table,
 )
 
 
@@ -140,10 +141,12 @@ class BaseTaskEstimator(BaseEstimator, ABC):
                 "tasks=ids to a tool, turn on metadata routing: "
                 "sklearn.set_config(enable_metadata_routing=True)."
             )
-        with np.errstate(invalid="ignore"):  # as in `check_tasks`
-            X = validate_data(self, X, reset=False, dtype=np.float64)
-        check_magnitude("X", X, tasks)
-        return self._prepare(X), self._task_codes(tasks, len(X))
+        rows = plain_table(self, X)
+        if rows is None:
+            with np.errstate(invalid="ignore"):  # as in `check_tasks`
+                rows = validate_data(self, X, reset=False, dtype=np.float64)
+            check_magnitude("X", rows, tasks)
+        return self._prepare(rows), self._task_codes(tasks, len(rows))
 
     def _task_codes(self, tasks: Any, n_rows: int) -> np.ndarray:
         """Return the position of each row's task among the adapted ones."""

@@ -1,10 +1,12 @@
 """The public estimators, a file per family."""
 
+from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
 from sklearn_meta.estimators.ensemble import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
 from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
 from sklearn_meta.estimators.process import (
@@ -13,6 +15,8 @@ from sklearn_meta.estimators.process import (
 )
 
 __all__ = [
+    "DeepKernelClassifier",
+    "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
     "ModelBasedMetaClassifier",

@@ -18,7 +18,7 @@ from sklearn_meta.averaging import (
     tilt_classes,
 )
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
-from sklearn_meta.estimators.draws import Draws
+from sklearn_meta.estimators.episode_rows import Draws
 from sklearn_meta.estimators.kept_models import AdaptedMembers, KeptModelsEstimator
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR

@@ -11,10 +11,18 @@ from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifier
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.functional import squared_error_with_noise
-from sklearn_meta.learners import GradientLearner
+from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
+from sklearn_meta.learners import (
+    GradientLearner,
+    ImplicitLearner,
+    MultiStepLearner,
+    ReptileLearner,
+)
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["MAMLClassifier", "MAMLRegressor"]
+
+VARIANTS = {"maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"}
 
 
 class _GradientEstimator(BaseMetaEstimator):
@@ -23,15 +31,30 @@ class _GradientEstimator(BaseMetaEstimator):
     def _gradient_learner(
         self, n_features: int, n_outputs: int, **options: Any
     ) -> GradientLearner:
-        return GradientLearner(
+        learner, own_options = self._learner_of_variant()
+        return learner(
             build_network(self, n_features, n_outputs),
             inner_lr=self.inner_lr,
             inner_steps=self.inner_steps,
-            second_order=self.variant != "fomaml",
-            adapted="head" if self.variant == "anil" else "all",
-            learn_inner_lr=self.variant == "metasgd",
+            inner_optimizer=self.inner_optimizer,
+            **own_options,
             **options,
         )
+
+    def _learner_of_variant(self) -> tuple[type[GradientLearner], dict[str, Any]]:
+        """Return the class of learner, and options that only it has."""
+        if self.variant == "maml++":
+            return MultiStepLearner, {}
+        if self.variant == "reptile":
+            return ReptileLearner, {"inner_batch_size": self.inner_batch_size}
+        if self.variant == "imaml":
+            options = {"proximity": self.proximity, "cg_steps": self.cg_steps}
+            return ImplicitLearner, options
+        return GradientLearner, {
+            "second_order": self.variant != "fomaml",
+            "adapted": "head" if self.variant == "anil" else "all",
+            "learn_inner_lr": self.variant == "metasgd",
+        }
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Take the steps that are asked for now, which may have changed since fit."""
@@ -55,14 +78,28 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         Widths of the hidden layers.
     activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
         Their activation.
-    variant : {"maml", "fomaml", "anil", "metasgd"}, default="maml"
-        "maml": the outer gradient goes through the inner steps (second order).
-        "fomaml": it does not. "anil": only the last layer adapts. "metasgd": each
-        parameter learns its inner rate.
+    variant : {"maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"}, \
+default="maml"
+        "maml": the outer gradient goes through the inner steps (second order) [1]_.
+        "fomaml": it does not. "anil": only the last layer adapts [2]_. "metasgd": each
+        parameter learns its inner rate [3]_. "maml++": each step and layer learns one,
+        and early in training every step has a query loss [4]_. "reptile": the start
+        moves towards where the steps end, without a query set [5]_. "imaml": each task
+        is pulled to the start, and the outer gradient is taken at its minimum [6]_.
     inner_lr : float, default=0.1
-        Rate of the inner steps, > 0; for "metasgd" where the rates start.
+        Rate of the inner steps, > 0; for "metasgd" and "maml++" where the rates start.
     inner_steps : int, default=5
-        Inner steps in training.
+        Inner steps in training, at least 0; at least 1 for "maml++" and "reptile".
+        "imaml" wants enough to come near a minimum.
+    inner_optimizer : {"sgd", "momentum", "adam"}, default="sgd"
+        How inner gradients become steps. Outer gradients go through it.
+    inner_batch_size : int, default=10
+        Rows of an inner step in training, for "reptile" only.
+    proximity : float, default=0.1
+        Strength of the pull to the start, > 0, for "imaml" only.
+    cg_steps : int, default=5
+        Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
+        order.
     adapt_steps : int, default=None
         Inner steps of ``adapt``; None is ``inner_steps``. A task on which they diverge
         keeps its best step, with a DivergenceWarning.
@@ -132,7 +169,8 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -182,8 +220,12 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
     -----
     With shared labels the network ends in a linear head, one output per class. With
     labels local to the task it is an embedding, and a linear head starts at the
-    prototypes of the support (ProtoMAML [4]_), so that any number of classes works and
-    no label has a meaning of its own. Unlike in [4]_, its logits have a learned scale.
+    prototypes of the support (ProtoMAML [7]_), so that any number of classes works and
+    no label has a meaning of its own. Unlike in [7]_, its logits have a learned scale.
+
+    "reptile" learns the scale of logits, which its inner loop does not move, from query
+    rows. ``learner_.engine`` tells how inner steps are computed; the classes in
+    :mod:`sklearn_meta.learners` say more about each variant.
 
     References
     ----------
@@ -193,7 +235,13 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
        reuse? Towards understanding the effectiveness of MAML", ICLR 2020.
     .. [3] Z. Li, F. Zhou, F. Chen and H. Li, "Meta-SGD: learning to learn quickly for
        few-shot learning", arXiv:1707.09835, 2017, algorithm 1.
-    .. [4] E. Triantafillou et al., "Meta-Dataset: a dataset of datasets for learning
+    .. [4] A. Antoniou, H. Edwards and A. Storkey, "How to train your MAML", ICLR 2019,
+       section 4.
+    .. [5] A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning
+       algorithms", arXiv:1803.02999, 2018, algorithm 2.
+    .. [6] A. Rajeswaran, C. Finn, S. Kakade and S. Levine, "Meta-learning with implicit
+       gradients", NeurIPS 2019, equations 3 and 6.
+    .. [7] E. Triantafillou et al., "Meta-Dataset: a dataset of datasets for learning
        to learn from few examples", ICLR 2020, section 3.
 
     Examples
@@ -209,9 +257,13 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
-        "variant": [StrOptions({"maml", "fomaml", "anil", "metasgd"})],
+        "variant": [StrOptions(VARIANTS)],
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
+        "inner_optimizer": [StrOptions(set(INNER_OPTIMIZERS))],
+        "inner_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "proximity": [Interval(Real, 0, None, closed="neither")],
+        "cg_steps": [Interval(Integral, 0, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "pooled_estimator": POOLED_CLASSIFIER,
@@ -226,6 +278,10 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         variant="maml",
         inner_lr=0.1,
         inner_steps=5,
+        inner_optimizer="sgd",
+        inner_batch_size=10,
+        proximity=0.1,
+        cg_steps=5,
         adapt_steps=None,
         module=None,
         module_params=None,
@@ -257,6 +313,10 @@ class MAMLClassifier(MetaClassifierMixin, _GradientEstimator):
         self.variant = variant
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
+        self.inner_optimizer = inner_optimizer
+        self.inner_batch_size = inner_batch_size
+        self.proximity = proximity
+        self.cg_steps = cg_steps
         self.adapt_steps = adapt_steps
         self.module = module
         self.module_params = module_params
@@ -311,14 +371,28 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         Widths of the hidden layers.
     activation : {"relu", "tanh", "gelu", "silu"}, default="relu"
         Their activation.
-    variant : {"maml", "fomaml", "anil", "metasgd"}, default="maml"
-        "maml": the outer gradient goes through the inner steps (second order).
-        "fomaml": it does not. "anil": only the last layer adapts. "metasgd": each
-        parameter learns its inner rate.
+    variant : {"maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"}, \
+default="maml"
+        "maml": the outer gradient goes through the inner steps (second order) [1]_.
+        "fomaml": it does not. "anil": only the last layer adapts [2]_. "metasgd": each
+        parameter learns its inner rate [3]_. "maml++": each step and layer learns one,
+        and early in training every step has a query loss [4]_. "reptile": the start
+        moves towards where the steps end, without a query set [5]_. "imaml": each task
+        is pulled to the start, and the outer gradient is taken at its minimum [6]_.
     inner_lr : float, default=0.05
-        Rate of the inner steps, > 0; for "metasgd" where the rates start.
+        Rate of the inner steps, > 0; for "metasgd" and "maml++" where the rates start.
     inner_steps : int, default=5
-        Inner steps in training.
+        Inner steps in training, at least 0; at least 1 for "maml++" and "reptile".
+        "imaml" wants enough to come near a minimum.
+    inner_optimizer : {"sgd", "momentum", "adam"}, default="sgd"
+        How inner gradients become steps. Outer gradients go through it.
+    inner_batch_size : int, default=10
+        Rows of an inner step in training, for "reptile" only.
+    proximity : float, default=0.1
+        Strength of the pull to the start, > 0, for "imaml" only.
+    cg_steps : int, default=5
+        Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
+        order.
     adapt_steps : int, default=None
         Inner steps of ``adapt``; None is ``inner_steps``. A task on which they diverge
         keeps its best step, with a DivergenceWarning.
@@ -381,7 +455,8 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -429,6 +504,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
     learned function of the number of support rows, fitted to the residuals of the
     query rows; it does not change the gradient of the mean.
 
+    "reptile" learns the noise level, which its inner loop does not move, from query
+    rows. ``learner_.engine`` tells how inner steps are computed; the classes in
+    :mod:`sklearn_meta.learners` say more about each variant.
+
     References
     ----------
     .. [1] C. Finn, P. Abbeel and S. Levine, "Model-agnostic meta-learning for fast
@@ -437,6 +516,12 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
        reuse? Towards understanding the effectiveness of MAML", ICLR 2020.
     .. [3] Z. Li, F. Zhou, F. Chen and H. Li, "Meta-SGD: learning to learn quickly for
        few-shot learning", arXiv:1707.09835, 2017, algorithm 1.
+    .. [4] A. Antoniou, H. Edwards and A. Storkey, "How to train your MAML", ICLR 2019,
+       section 4.
+    .. [5] A. Nichol, J. Achiam and J. Schulman, "On first-order meta-learning
+       algorithms", arXiv:1803.02999, 2018, algorithm 2.
+    .. [6] A. Rajeswaran, C. Finn, S. Kakade and S. Levine, "Meta-learning with implicit
+       gradients", NeurIPS 2019, equations 3 and 6.
 
     Examples
     --------
@@ -452,9 +537,13 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
-        "variant": [StrOptions({"maml", "fomaml", "anil", "metasgd"})],
+        "variant": [StrOptions(VARIANTS)],
         "inner_lr": [Interval(Real, 0, None, closed="neither")],
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
+        "inner_optimizer": [StrOptions(set(INNER_OPTIMIZERS))],
+        "inner_batch_size": [Interval(Integral, 1, None, closed="left")],
+        "proximity": [Interval(Real, 0, None, closed="neither")],
+        "cg_steps": [Interval(Integral, 0, None, closed="left")],
         "adapt_steps": [Interval(Integral, 0, None, closed="left"), None],
         "normalize_y": ["boolean"],
     }
@@ -467,6 +556,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         variant="maml",
         inner_lr=0.05,
         inner_steps=5,
+        inner_optimizer="sgd",
+        inner_batch_size=10,
+        proximity=0.1,
+        cg_steps=5,
         adapt_steps=None,
         module=None,
         module_params=None,
@@ -497,6 +590,10 @@ class MAMLRegressor(MetaRegressorMixin, _GradientEstimator):
         self.variant = variant
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
+        self.inner_optimizer = inner_optimizer
+        self.inner_batch_size = inner_batch_size
+        self.proximity = proximity
+        self.cg_steps = cg_steps
         self.adapt_steps = adapt_steps
         self.module = module
         self.module_params = module_params

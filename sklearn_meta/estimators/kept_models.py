@@ -13,7 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_meta.averaging import MemberPrior
 from sklearn_meta.base import BaseTaskEstimator
 from sklearn_meta.base._state import unchanged_on_error
-from sklearn_meta.estimators.draws import Draws, draw_episodes
+from sklearn_meta.estimators.episode_rows import Draws, draw_episodes
 from sklearn_meta.members import fit_members
 from sklearn_meta.pooling import fit_member, with_seed
 from sklearn_meta.tasks import TaskRows

@@ -1,41 +1,26 @@
 """Prototypical networks: adapting is a mean per class in a learned space."""
 
-import warnings
 from numbers import Integral
 from typing import Any
 
-import numpy as np
-import torch
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
-from sklearn_meta.episodes import ClassEpisodeSampler
-from sklearn_meta.estimators.classifier import (
-    POOLED_CLASSIFIER,
-    MetaClassifierMixin,
-    thin_out,
-    usable_classes,
-)
+from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
 from sklearn_meta.estimators.networks import build_network
-from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
+from sklearn_meta.estimators.whitened import WhitenedClassesMixin
 from sklearn_meta.learners import LogisticPrototypeLearner, PrototypeLearner
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
 
 __all__ = ["ProtoNetClassifier"]
 
 # up to here (counting each class of each task) a network was worse in every trial
 MAX_CLASSES_TO_WHITEN = 64
-# below, none can be held out with two left on both sides
-MIN_CLASSES_TO_CROSS_FIT = 4
-# rows of a support whose kernel matrix is factored
-MAX_HEAD_ROWS = 2000
 
 
-class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
+class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
     """Classifier by the nearest class mean in a learned space (prototypical network).
 
     The outer loop learns an embedding of the rows in which a class is well described
@@ -126,7 +111,8 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -279,14 +265,15 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _whitens(self) -> bool:
+        """Whiten rows where no network embeds them."""
+        return self.embedding_ == "whitened"
+
     def _learn_targets(self, rows: TaskRows) -> None:
-        """Learn in closed form how classes differ."""
-        super()._learn_targets(rows)
+        """Choose the embedding and, in closed form, learn how classes differ."""
         cells = LocalClasses.of(rows.y, rows.codes)
         self.embedding_ = self._choose_embedding(len(cells.cell_task))
-        if self.embedding_ == "whitened":
-            X, everything = super()._scale(rows.X), np.ones(len(cells.cell_task), bool)
-            self.whitening_ = ClassWhitening.of(X, cells, everything, self._units())
+        super()._learn_targets(rows)
 
     def _choose_embedding(self, n_classes: int) -> str:
         """Return the embedding to use; "auto" whitens where classes are few."""
@@ -317,11 +304,6 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
             n_offsets=self._n_offsets(),
         )
 
-    def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features, and whiten them."""
-        X = super()._scale(X)
-        return self.whitening_.transform(X) if self.embedding_ == "whitened" else X
-
     def _hold_out(
         self, rows: TaskRows, validation: TaskRows | None, random_state: Any
     ) -> HeldOut:
@@ -334,59 +316,3 @@ class ProtoNetClassifier(MetaClassifierMixin, BaseMetaEstimator):
                 "which learns eleven numbers on held-out classes. Use 'auto' or False."
             )
         return HeldOut(rows, None)
-
-    def _class_sampler(
-        self, rows: TaskRows, device: torch.device
-    ) -> ClassEpisodeSampler:
-        """Draw episodes of held-out classes, whitened by the statistics of the rest."""
-        if self.embedding_ == "network":
-            return super()._class_sampler(rows, device)
-        rows, classes = usable_classes(rows)
-        folds = self._folds(classes)
-        fitted = cross_fit(super()._scale(rows.X), classes, folds, self._units())
-        return ClassEpisodeSampler(
-            self._tensor(fitted.X, device),
-            fitted.cell_sizes,
-            fitted.per_task,
-            self.n_ways,
-            self._shot_range(),
-            self.n_queries,
-            fitted.is_scored,
-        )
-
-    def _adapt_to_new(self, rows: TaskRows) -> None:
-        """Say so where the head will not use all rows."""
-        large = np.flatnonzero(rows.sizes > MAX_HEAD_ROWS)
-        if self.embedding_ == "whitened" and len(large):
-            warnings.warn(
-                f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} "
-                f"rows; the logistic head uses {MAX_HEAD_ROWS} of them, evenly over "
-                "the classes. Use embedding='network' for large supports.",
-                LargeSupportWarning,
-                stacklevel=3,
-            )
-        super()._adapt_to_new(rows)
-
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Adapt to at most as many rows as the head can bear."""
-        if self.embedding_ == "whitened" and rows.sizes.max() > MAX_HEAD_ROWS:
-            rows = thin_out(rows, MAX_HEAD_ROWS)
-        super()._adapt_to(rows)
-
-    def _units(self) -> np.ndarray | None:
-        """Return by what the features were divided."""
-        return None if self.scaler_ is None else self.scaler_.scale_
-
-    def _folds(self, classes: LocalClasses) -> np.ndarray:
-        """Return the classes each fold holds out, (n_folds, n_cells); maybe none."""
-        n_cells = len(classes.cell_task)
-        if n_cells >= MIN_CLASSES_TO_CROSS_FIT:
-            return cross_fit_folds(classes, check_random_state(self.random_state))
-        warnings.warn(
-            f"{n_cells} classes are too few to hold some out: how well new classes are "
-            "told apart is judged on the classes seen. Expect too sure probabilities "
-            f"on new classes with fewer than {MIN_CLASSES_TO_CROSS_FIT} to learn from.",
-            FewTasksWarning,
-            stacklevel=2,
-        )
-        return np.zeros((1, n_cells), bool)

@@ -47,7 +47,7 @@ def build_network(
     if estimator.module is None:
         sizes = estimator.hidden_layer_sizes
         sizes = DEFAULT_SIZES if sizes is None else sizes
-        _check_widths(sizes)
+        check_widths(sizes)
         *hidden, width = sizes or (n_features,)
         if n_outputs is not None:
             hidden, width = sizes, n_outputs
@@ -57,7 +57,7 @@ def build_network(
     return network
 
 
-def _check_widths(sizes: Any) -> None:
+def check_widths(sizes: Any) -> None:
     """Raise unless the widths of hidden layers are whole numbers of at least 1."""
     if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
         raise ValueError(

@@ -14,7 +14,7 @@ from sklearn_meta.averaging import sum_by_group
 from sklearn_meta.base import BaseTaskEstimator, PooledColumnsMixin
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
-from sklearn_meta.estimators.draws import draw_episodes
+from sklearn_meta.estimators.episode_rows import draw_episodes
 from sklearn_meta.estimators.refit import OldRows, RefittedModels, refit_models
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR
@@ -425,7 +425,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         low, high = np.minimum(self._support_range(), rows.sizes.max() - 1)
         sizes = np.geomspace(low, high, N_SUPPORT_SIZES).round().astype(int)
         self.precision_ = fit_shift_precision(
-            [(size, self._episodes(rows, size, seed)) for size in np.unique(sizes)]
+            [(n, self._episodes(rows, n, seed)) for n in np.unique(sizes).tolist()]
         )
 
     def _episodes(self, rows: TaskRows, n_support: int, seed: int) -> LogitEpisodes:

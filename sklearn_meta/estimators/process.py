@@ -116,7 +116,8 @@ default="transformer"
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0
@@ -344,7 +345,8 @@ default="transformer"
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     device : str or torch.device, default="auto"
-        "auto" is the GPU where there is one. Results are on the CPU.
+        "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
+        the processes of ``accelerate launch``. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
         Draws weights, episodes and held-out tasks.
     verbose : int, default=0

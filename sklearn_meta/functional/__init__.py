@@ -10,9 +10,23 @@ from sklearn_meta.functional.derivatives import (
     cross_entropy_loss,
     squared_error_loss,
 )
+from sklearn_meta.functional.descent import adapt_without_graph
 from sklearn_meta.functional.factors import stable_cholesky
+from sklearn_meta.functional.gaussian_process import (
+    KernelRows,
+    condition_on_support,
+    inverse_factor,
+    kernel_diagonal,
+    kernel_matrix,
+    log_marginal_likelihood,
+)
 from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
 from sklearn_meta.functional.inner_loop import descend, inner_loop, stack_parameters
+from sklearn_meta.functional.laplace import (
+    LaplacePosterior,
+    laplace_logits,
+    laplace_posterior,
+)
 from sklearn_meta.functional.likelihoods import (
     STD_FLOOR,
     Gaussian,
@@ -48,13 +62,15 @@ from sklearn_meta.functional.prototypes import (
     mahalanobis,
     squared_euclidean,
 )
-from sklearn_meta.functional.recursion import adapt_by_recursion, adapt_without_graph
+from sklearn_meta.functional.recursion import adapt_by_recursion
 
 __all__ = [
     "ACTIVATIONS",
     "STD_FLOOR",
     "Gaussian",
     "InnerLoss",
+    "KernelRows",
+    "LaplacePosterior",
     "adapt_by_recursion",
     "adapt_without_graph",
     "add_offset",
@@ -66,6 +82,7 @@ __all__ = [
     "check_row_independent",
     "class_counts",
     "class_means",
+    "condition_on_support",
     "conjugate_gradients",
     "cosine_similarity",
     "covariance_factors",
@@ -73,7 +90,13 @@ __all__ = [
     "descend",
     "gaussian_nll",
     "inner_loop",
+    "inverse_factor",
+    "kernel_diagonal",
+    "kernel_matrix",
+    "laplace_logits",
+    "laplace_posterior",
     "last_columns",
+    "log_marginal_likelihood",
     "mahalanobis",
     "mask_absent",
     "masked_mean_pool",

@@ -108,6 +108,21 @@ class InnerLoss(NamedTuple):
         # Reducing over a short last axis is slow, over a middle one it is not.
         return self._logits(outputs).mT.softmax(1).mT
 
+    def gradient(self, outputs: Tensor) -> Tensor:
+        """Derivative of the loss of every task by its outputs.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_tasks, n_support, n_outputs)
+            Of the network.
+
+        Returns
+        -------
+        Tensor of the same shape
+            ``weight * (mean(outputs) - Y)``.
+        """
+        return (self.mean(outputs) - self.Y).mul_(self.weight)
+
     def mean_change(self, mean: Tensor, change: Tensor) -> Tensor:
         """Directional derivative of the mean as the outputs change.
 

@@ -1,12 +1,14 @@
 """Factors of covariance and kernel matrices."""
 
+import math
+
 import torch
 from torch import Tensor
 
 __all__ = ["stable_cholesky"]
 
 
-def stable_cholesky(matrices: Tensor) -> Tensor:
+def stable_cholesky(matrices: Tensor, *, check: bool = True) -> Tensor:
     """Cholesky factors of matrices that rounding may have made indefinite.
 
     Some units in the last place of the trace are added to the diagonal: nothing on
@@ -17,11 +19,19 @@ def stable_cholesky(matrices: Tensor) -> Tensor:
     ----------
     matrices : Tensor of shape (..., d, d)
         Positive semi-definite up to rounding.
+    check : bool, default=True
+        Whether a matrix that is not so, or not finite, is an error. Without the check
+        its factor is NaN, for callers that look at their result as a whole.
 
     Returns
     -------
     Tensor of shape (..., d, d)
         Lower triangular factors.
+
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        If a matrix has no factor and ``check``.
 
     Examples
     --------
@@ -34,4 +44,8 @@ def stable_cholesky(matrices: Tensor) -> Tensor:
     diagonal = matrices.diagonal(dim1=-2, dim2=-1)
     unit = 10 * torch.finfo(matrices.dtype).eps
     jitter = unit * diagonal.detach().sum(-1, keepdim=True).expand_as(diagonal)
-    return torch.linalg.cholesky(matrices + torch.diag_embed(jitter))
+    lifted = matrices + torch.diag_embed(jitter)
+    if check:
+        return torch.linalg.cholesky(lifted)
+    factors, failed = torch.linalg.cholesky_ex(lifted)
+    return factors.masked_fill((failed > 0)[..., None, None], math.nan)

@@ -300,6 +300,40 @@ class InnerPath:
         return direction
 
 
+def is_diverged(first: Tensor, last: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+    """Whether the steps of a task led up, or out of the finite numbers.
+
+    Parameters
+    ----------
+    first, last : Tensor of shape (n_tasks,)
+        Losses before and after the steps.
+    params : mapping of str to Tensor of shape (n_tasks, ...)
+        Parameters after the steps.
+
+    Returns
+    -------
+    Tensor of shape (n_tasks,), bool
+        True for a task that diverged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional.inner_loop import is_diverged
+    >>> params = {"level": torch.tensor([[1.0], [float("inf")]])}
+    >>> is_diverged(torch.ones(2), torch.zeros(2), params)
+    tensor([False,  True])
+    """
+    # Rounding at a converged support set is not divergence.
+    tolerance = torch.finfo(last.dtype).eps ** 0.5
+    # Not (last > limit): a comparison with NaN must count as diverged.
+    diverged = ~(last <= first + tolerance * first.abs())
+    for value in params.values():
+        # A sum is finite only if its terms are; where huge ones overflow, the task has
+        # diverged too.
+        diverged |= ~value.flatten(1).sum(1).isfinite()
+    return diverged
+
+
 def _requiring_grad(value: Tensor) -> Tensor:
     """The tensor itself if autograd tracks it, else a new leaf on the same memory."""
     return value if value.requires_grad else value.detach().requires_grad_()
@@ -309,13 +343,7 @@ def _restore_diverged(
     iterates: list[_Iterate], losses: Tensor, params: Parameters
 ) -> tuple[Parameters, Tensor]:
     """Final parameters with diverged tasks put back; losses (n_tasks,)."""
-    first = iterates[0].losses()
-    # Rounding at a converged support set is not divergence.
-    tolerance = torch.finfo(losses.dtype).eps ** 0.5
-    # Not (losses > limit): a comparison with NaN must count as diverged.
-    diverged = ~(losses <= first + tolerance * first.abs())
-    for value in params.values():
-        diverged = diverged | ~value.isfinite().flatten(1).all(1)
+    diverged = is_diverged(iterates[0].losses(), losses, params)
     # Copies are made for the rare batch that needs them only, at the price of one look.
     if bool(diverged.any()):
         params = _where_task(diverged, _best_of(iterates), params)

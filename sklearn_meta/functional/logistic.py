@@ -42,15 +42,19 @@ def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
 
 
 def softmax_coefficients(
-    kernel: Tensor, Y: Tensor, mask: Tensor, n_iter: int = 8
+    kernel: Tensor,
+    Y: Tensor,
+    mask: Tensor,
+    n_iter: int = 8,
+    offset: Tensor | None = None,
 ) -> Tensor:
     r"""Coefficients of softmax regression with a kernel and a unit Gaussian prior.
 
-    The logits of the support are ``f = K a`` for coefficients ``a`` that minimise
+    The logits of the support are ``f = o + K a`` for coefficients ``a`` that minimise
     :math:`-\sum_i \log p(y_i | f_i) + \frac12 \sum_c a_c' K a_c`. The Hessian of the
     log-likelihood is bounded by half the identity [1]_, so that
 
-    .. math:: a \leftarrow a + (I + K / 2)^{-1} (Y - \mathrm{softmax}(K a) - a)
+    .. math:: a \leftarrow a + (I + K / 2)^{-1} (Y - \mathrm{softmax}(o + K a) - a)
 
     decreases the objective at every step, with one Cholesky factor for all steps. The
     first step gives ridge-weighted class means; the later ones refine them.
@@ -60,11 +64,14 @@ def softmax_coefficients(
     kernel : Tensor of shape (n_tasks, n_support, n_support)
         Positive semi-definite.
     Y : Tensor of shape (n_tasks, n_support, n_classes)
-        One-hot classes; a class without rows gets no probability.
+        One-hot classes.
     mask : Tensor of shape (n_tasks, n_support), bool
         True for a real row.
     n_iter : int, default=8
         Steps.
+    offset : Tensor of shape (n_tasks, n_support, n_classes), default=None
+        Logits ``o`` before the support is seen. None is zero, and rules out classes
+        without rows.
 
     Returns
     -------
@@ -85,7 +92,8 @@ def softmax_coefficients(
     >>> bool(a[0, 0, 0] > 0 > a[0, 0, 1])
     True
     """
-    present = Y.sum(1) > 0
+    if offset is None:
+        offset = mask_absent(torch.zeros_like(Y), Y.sum(1) > 0)
     real = mask.unsqueeze(-1)
     kernel = torch.where(real & real.mT, kernel, 0.0)
     eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
@@ -93,7 +101,6 @@ def softmax_coefficients(
     inverse = torch.cholesky_inverse(stable_cholesky(eye + 0.5 * kernel))
     coefficients = torch.zeros_like(Y)
     for _ in range(n_iter):
-        logits = mask_absent(kernel @ coefficients, present)
-        gap = Y - torch.softmax(logits, -1) - coefficients
+        gap = Y - torch.softmax(offset + kernel @ coefficients, -1) - coefficients
         coefficients = coefficients + inverse @ torch.where(real, gap, 0.0)
     return coefficients

@@ -36,11 +36,11 @@ through reversible learning", ICML 2015, algorithm 2.
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from torch import Tensor, no_grad, zeros_like
+from torch import Tensor, zeros_like
 from torch.autograd.function import Function, once_differentiable
 
 from sklearn_meta.functional.derivatives import InnerLoss
-from sklearn_meta.functional.inner_loop import Evaluation, Rates, descend
+from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import (
     Chain,
     Parameters,
@@ -179,78 +179,12 @@ def adapt_by_recursion(
             [3.]])
     """
     if not n_steps:
-        return _stacked(chain, params, len(X))
+        return with_task_axis(chain, params, len(X))
     rates = lr if isinstance(lr, Mapping) else {}
     plan = _Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
     inputs = (*params.values(), *rates.values())
     adapted = _InnerLoop.apply(plan, X, *inputs)
     return dict(zip(params, adapted, strict=True))
-
-
-def adapt_without_graph(
-    chain: Chain,
-    params: Mapping[str, Tensor],
-    X: Tensor,
-    loss: InnerLoss,
-    lr: Rates,
-    n_steps: int,
-    *,
-    guard: bool = False,
-) -> tuple[Parameters, Tensor]:
-    """Parameters of every task after some steps on its support, to predict with.
-
-    Parameters
-    ----------
-    chain : tuple of (str, Activation)
-        As of :func:`perceptron_chain`.
-    params : mapping of str to Tensor of shape (n_tasks, ...) or shape
-        Where to start, as in :func:`adapt_by_recursion`.
-    X : Tensor of shape (n_tasks, n_support, n_in)
-        Support rows.
-    loss : InnerLoss
-        Their loss.
-    lr : float or mapping of str to (float or Tensor)
-        Inner rate, as in :func:`adapt_by_recursion`.
-    n_steps : int
-        Number of steps, >= 0.
-    guard : bool, default=False
-        As in :func:`inner_loop`.
-
-    Returns
-    -------
-    params : dict of str to Tensor of shape (n_tasks, ...)
-        Adapted parameters.
-    diverged : Tensor of shape (n_tasks,), bool
-        As of :func:`inner_loop`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_meta.functional import (
-    ...     adapt_without_graph, build_mlp, perceptron_chain, squared_error_loss,
-    ...     stackable_layers)
-    >>> network = build_mlp(1, (), 1)
-    >>> X, Y = torch.zeros(2, 1, 1), torch.ones(2, 1, 1)
-    >>> loss = squared_error_loss(Y, torch.ones(2, 1, dtype=torch.bool))
-    >>> start = {"0.weight": torch.zeros(1, 1), "0.bias": torch.zeros(1)}
-    >>> chain = perceptron_chain(stackable_layers(network))
-    >>> adapted, diverged = adapt_without_graph(
-    ...     chain, start, X, loss, lr=9.0, n_steps=1, guard=True
-    ... )
-    >>> diverged, adapted["0.bias"].squeeze()
-    (tensor([True, True]), tensor([0., 0.]))
-    """
-
-    def evaluate(at: Parameters) -> Evaluation:
-        traces = forward_pass(chain, at, X)
-        return (
-            lambda: loss.per_task(traces[-1].h_next),
-            lambda: gradient_of(record(traces, loss, curved=False).layers),
-        )
-
-    with no_grad():
-        start = _stacked(chain, params, len(X))
-        return descend(evaluate, start, lr, n_steps, guard=guard)
 
 
 class _Plan(NamedTuple):
@@ -277,7 +211,9 @@ class _InnerLoop(Function):
         for _ in range(plan.n_steps):
             traces = forward_pass(plan.chain, params, X)
             tape = record(traces, plan.loss, curved=plan.second_order)
-            params = _step_down(_stacked(plan.chain, params, len(X)), tape, plan.lr)
+            params = step_down(
+                with_task_axis(plan.chain, params, len(X)), tape, plan.lr
+            )
             if plan.second_order or plan.rate_names:
                 ctx.tapes.append(tape)
         return tuple(params[name] for name in plan.names)
@@ -302,7 +238,7 @@ class _InnerLoop(Function):
         return None, found.of_rows, *of_params, *of_rates
 
 
-def _step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
+def step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
     """One step of every task, from (n_tasks, ...), against its gradient."""
     if isinstance(lr, Mapping):
         found = gradient_of(tape.layers)
@@ -336,7 +272,9 @@ def _shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
     return {name for name, p in params.items() if p.ndim == n_axes.get(name, 1)}
 
 
-def _stacked(chain: Chain, params: Mapping[str, Tensor], n_tasks: int) -> Parameters:
+def with_task_axis(
+    chain: Chain, params: Mapping[str, Tensor], n_tasks: int
+) -> Parameters:
     """The parameters with an axis of tasks, as views."""
     shared = _shared_names(chain, params)
     return {

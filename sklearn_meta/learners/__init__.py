@@ -1,17 +1,37 @@
 """Learners: torch modules that adapt to support rows and predict query rows.
 
 All share one contract, tasks first: ``adapt(X_support, Y_support, support_mask)``
-gives a state, ``query(state, X_query)`` the prediction, ``forward`` both.
+gives a state, ``query(state, X_query)`` the prediction, ``forward`` both. A learner
+with a ``training_loss`` has an outer loss of its own in place of that of its
+predictions.
 """
 
+from sklearn_meta.learners.class_kernel import (
+    LocalClassKernelLearner,
+    SharedClassKernelLearner,
+)
+from sklearn_meta.learners.discriminant import DiscriminantLearner
+from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
+from sklearn_meta.learners.implicit import ImplicitLearner
+from sklearn_meta.learners.kernel import KernelLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
+from sklearn_meta.learners.multi_step import MultiStepLearner
 from sklearn_meta.learners.process import ProcessLearner
+from sklearn_meta.learners.reptile import ReptileLearner
 
 __all__ = [
+    "DiscriminantLearner",
+    "FunctionDraws",
     "GradientLearner",
+    "ImplicitLearner",
+    "KernelLearner",
+    "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
+    "MultiStepLearner",
     "ProcessLearner",
     "PrototypeLearner",
+    "ReptileLearner",
+    "SharedClassKernelLearner",
 ]

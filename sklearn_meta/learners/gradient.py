@@ -1,5 +1,7 @@
 """Learners that adapt by steps of gradient descent on the support rows."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -30,15 +32,19 @@ from sklearn_meta.functional import (
     vmap_forward,
     zero_padding,
 )
-from sklearn_meta.functional.derivatives import IDENTITY
+from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
 from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
+
+Params = dict[str, Tensor]
 
 _NETWORK = "network."
 _OPTIONS = {
     "head": ("linear", "prototypes"),
     "adapted": ("all", "head"),
     "likelihood": ("gaussian", "categorical"),
+    "inner_optimizer": tuple(INNER_OPTIMIZERS),
 }
 
 
@@ -62,6 +68,9 @@ class GradientLearner(nn.Module):
         Learning rate of the inner loop, > 0.
     inner_steps : int, default=5
         Steps of the inner loop in training, >= 0.
+    inner_optimizer : {"sgd", "momentum", "adam"}, default="sgd"
+        How inner gradients become steps: as they are, summed with a decay of 0.9, or
+        over their root mean square.
     second_order : bool, default=True
         Whether the outer gradient goes through the inner gradients. False is
         first-order MAML.
@@ -83,11 +92,12 @@ class GradientLearner(nn.Module):
     Attributes
     ----------
     engine : {"recursion", "stacked", "vmap"}
-        How the inner loop is computed: "recursion" by formulas, for a perceptron and
-        without `clip_inner_gradient`; else by autograd, over batched products for a
-        plain `nn.Sequential` ("stacked") or `torch.func.vmap` for any other module. May
-        be set to a later one of them. With some, but not all, of the adapted layers
-        frozen after the learner was built, "recursion" runs as "stacked".
+        How the inner loop is computed: "recursion" by formulas, for a perceptron under
+        "sgd" and without `clip_inner_gradient`; else by autograd, over batched products
+        for a plain `nn.Sequential` ("stacked") or `torch.func.vmap` for any other
+        module. May be set to a later one of them. With some, but not all, of the
+        adapted layers frozen after the learner was built, "recursion" runs as
+        "stacked".
     adapt_steps : int
         Steps that `adapt` takes in evaluation mode, at first `inner_steps`.
 
@@ -138,6 +148,7 @@ class GradientLearner(nn.Module):
         head: str = "linear",
         inner_lr: float = 0.05,
         inner_steps: int = 5,
+        inner_optimizer: str = "sgd",
         second_order: bool = True,
         adapted: str = "all",
         learn_inner_lr: bool = False,
@@ -146,7 +157,12 @@ class GradientLearner(nn.Module):
         std_floor: float = STD_FLOOR,
         n_offsets: int = 0,
     ):
-        _check_options(head=head, adapted=adapted, likelihood=likelihood)
+        _check_options(
+            head=head,
+            adapted=adapted,
+            likelihood=likelihood,
+            inner_optimizer=inner_optimizer,
+        )
         _check_offsets(n_offsets, head, likelihood)
         check_row_independent(network)
         super().__init__()
@@ -155,6 +171,8 @@ class GradientLearner(nn.Module):
         self.inner_lr = inner_lr
         self.inner_steps = inner_steps
         self.adapt_steps = inner_steps
+        self.inner_optimizer = inner_optimizer
+        self.rule = INNER_OPTIMIZERS[inner_optimizer]
         self.second_order = second_order
         self.adapted = adapted
         self.learn_inner_lr = learn_inner_lr
@@ -187,11 +205,21 @@ class GradientLearner(nn.Module):
             Adapted parameters, "diverged" of shape (n_tasks,), and "std" of shape
             (n_tasks,) or "present" of shape (n_tasks, n_classes).
         """
+        return self._adapt(X_support, Y_support, support_mask)
+
+    def _adapt(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        visit: Callable[[Params], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """As `adapt`; `visit` is shown the parameters after every step."""
         if torch.is_inference_mode_enabled():
             # Its tensors cannot carry the gradients that adapting consists of.
             with torch.inference_mode(False):
                 inputs = (X_support, Y_support, support_mask)
-                return self.adapt(*(tensor.clone() for tensor in inputs))
+                return self._adapt(*(tensor.clone() for tensor in inputs), visit)
         X = zero_padding(X_support, support_mask)
         Y = zero_padding(Y_support, support_mask)
         state = self._describe_support(Y, support_mask)
@@ -201,7 +229,7 @@ class GradientLearner(nn.Module):
         with torch.enable_grad():
             offset = last_columns(X, self.n_offsets)
             params, diverged = self._descend(
-                start, rows, Y, support_mask, state, offset
+                start, rows, Y, support_mask, state, offset, visit
             )
         state = {**state, **params, "diverged": diverged}
         return state if self._is_differentiable() else _detached(state)
@@ -276,8 +304,12 @@ class GradientLearner(nn.Module):
             f"{name}.{kind}" for name, _ in self._chain for kind in ("weight", "bias")
         }
         moved = {*self._network_parameters(), *self._head_names()}
-        if self._chain and moved == self._chain_names:
+        if self._chain and moved == self._chain_names and self._has_formulas():
             self.engine = "recursion"
+
+    def _has_formulas(self) -> bool:
+        """Whether the derivative of the steps is known in formulas."""
+        return self.inner_optimizer == "sgd"
 
     def _find_chain(self) -> Chain:
         """What the inner loop moves as a perceptron; empty if it is none."""
@@ -406,6 +438,7 @@ class GradientLearner(nn.Module):
         mask: Tensor,
         support: dict[str, Tensor],
         offset: Tensor | None,
+        visit: Callable[[Params], None] | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop; guarded and first order where nothing looks through."""
         if self._is_recursive(start):
@@ -418,12 +451,14 @@ class GradientLearner(nn.Module):
             rows,
             Y,
             mask,
-            _inner_losses[self.likelihood],
+            INNER_LOSSES[self.likelihood],
             self._current_rates(),
             self._n_steps(),
+            rule=self.rule,
             second_order=self.second_order and self._is_differentiable(),
             clip=self.clip_inner_gradient,
             guard=not self.training,
+            visit=visit,
         )
 
     def _descend_by_recursion(
@@ -437,10 +472,7 @@ class GradientLearner(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop of a perceptron by formulas."""
         start, lr = self._absorb_scale(start, self._current_rates())
-        loss = squared_error_loss(Y, mask)
-        if self.likelihood == "categorical":
-            present = support["present"] if self.head == "prototypes" else None
-            loss = cross_entropy_loss(Y, mask, present, offset)
+        loss = self._known_loss(Y, mask, support, offset)
         if self._is_differentiable():
             params = adapt_by_recursion(
                 self._chain,
@@ -465,6 +497,19 @@ class GradientLearner(nn.Module):
         for name in self._head_names():
             params[name] = params[name] / self._logit_scale(start["head.weight"])
         return params, diverged
+
+    def _known_loss(
+        self,
+        Y: Tensor,
+        mask: Tensor,
+        support: dict[str, Tensor],
+        offset: Tensor | None,
+    ) -> InnerLoss:
+        """Loss of the support rows, for formulas."""
+        if self.likelihood == "gaussian":
+            return squared_error_loss(Y, mask)
+        present = support["present"] if self.head == "prototypes" else None
+        return cross_entropy_loss(Y, mask, present, offset)
 
     def _absorb_scale(
         self, start: dict[str, Tensor], lr: Rates
@@ -514,7 +559,7 @@ def _inner_squared_error(outputs: Tensor, Y: Tensor) -> Tensor:
     return squared_error(outputs.squeeze(-1), Y)
 
 
-_inner_losses = {"gaussian": _inner_squared_error, "categorical": categorical_nll}
+INNER_LOSSES = {"gaussian": _inner_squared_error, "categorical": categorical_nll}
 
 
 def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

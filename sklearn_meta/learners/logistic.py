@@ -11,10 +11,7 @@ from sklearn_meta.functional import (
     squared_exponential,
     zero_padding,
 )
-
-# Adam moves a number by about its rate each step, whatever the number's scale. Those
-# here are logarithms and have further to go than the weights of a network.
-_REACH = 20.0
+from sklearn_meta.learners.parts import LearnedNumbers
 
 
 class LogisticPrototypeLearner(nn.Module):
@@ -60,9 +57,7 @@ class LogisticPrototypeLearner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.moves = nn.ParameterDict(
-            {name: nn.Parameter(torch.tensor(0.0)) for name in self.STARTS}
-        )
+        self.numbers = LearnedNumbers(**self.STARTS)
 
     def adapt(
         self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
@@ -118,7 +113,7 @@ class LogisticPrototypeLearner(nn.Module):
         log_shots = state["log_shots"]
         rows = X_query - state["center"]
         logits = self._kernel(rows, state["rows"], log_shots) @ state["coefficients"]
-        temperature = self._log("temperature") + log_shots * self._log(
+        temperature = self.numbers("temperature") + log_shots * self.numbers(
             "temperature_shots"
         )
         return mask_absent(logits * temperature.exp()[:, None, None], state["present"])
@@ -145,12 +140,9 @@ class LogisticPrototypeLearner(nn.Module):
                 width = self._weight(f"width_{name}")
                 rbf = squared_exponential(block_a, block_b, width)
                 kernel = kernel + self._weight(f"rbf_{name}") * rbf
-        return kernel * (self._log("shots") * log_shots).exp()[:, None, None]
-
-    def _log(self, name: str) -> Tensor:
-        """A learned number as it is used."""
-        return self.STARTS[name] + _REACH * self.moves[name]
+        return kernel * (self.numbers("shots") * log_shots).exp()[:, None, None]
 
     def _weight(self, name: str) -> Tensor:
         """A learned number that must be positive."""
-        return self._log(name).exp()
+        weight: Tensor = self.numbers(name).exp()
+        return weight

@@ -9,6 +9,35 @@ from sklearn_meta.functional import build_mlp
 
 State = dict[str, Tensor]
 
+# Adam moves a number by about its rate each step, whatever the number's scale.
+# Logarithms of scales have further to go than the weights of a network.
+REACH = 20.0
+
+
+class LearnedNumbers(nn.Module):
+    """Numbers that start at given values, and go as far as logarithms have to.
+
+    With the rates that networks need, they move by 0.06 a step.
+
+    Parameters
+    ----------
+    **starts : float or Tensor
+        The start of each number, or vector of numbers, by its name.
+    """
+
+    def __init__(self, **starts: float | Tensor):
+        super().__init__()
+        self.moves = nn.ParameterDict()
+        for name, start in starts.items():
+            start = torch.as_tensor(start, dtype=torch.get_default_dtype())
+            self.register_buffer(f"start_{name}", start)
+            self.moves[name] = nn.Parameter(torch.zeros_like(start))
+
+    def forward(self, name: str) -> Tensor:
+        """Return a number as it is now."""
+        start: Tensor = getattr(self, f"start_{name}")
+        return start + REACH * self.moves[name]
+
 
 class SplitDecoder(nn.Module):
     """A perceptron of a row and its set's representation, without joining the two.

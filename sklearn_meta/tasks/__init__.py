@@ -10,6 +10,7 @@ from sklearn_meta.tasks._collection import (
 )
 from sklearn_meta.tasks._column import separate_ids
 from sklearn_meta.tasks._ids import group_rows
+from sklearn_meta.tasks._plain import plain_table
 from sklearn_meta.tasks._split import (
     few_shot_split,
     has_class_labels,
@@ -28,6 +29,7 @@ __all__ = [
     "group_rows",
     "has_class_labels",
     "is_task_sequence",
+    "plain_table",
     "separate_ids",
     "support_query_indices",
 ]

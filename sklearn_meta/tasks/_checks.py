@@ -8,9 +8,7 @@ from sklearn.utils.validation import assert_all_finite, validate_data
 
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
 from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
-
-# sums of squares of so many rows as fit into memory stay finite below
-LARGEST = 1e120
+from sklearn_meta.tasks._plain import LARGEST, plain_table, plain_target
 
 
 class TaskRows(NamedTuple):
@@ -110,9 +108,6 @@ def check_tasks(
     elif y is None and isinstance(X, Sequence) and not len(X):
         raise ValueError("The collection is empty: at least one task is needed.")
     X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
-    check_magnitude("X", X_checked, tasks)
-    if y_numeric:
-        check_magnitude("y", y_checked, tasks)
     if tasks is None:
         sizes, names = np.array([len(X_checked)]), None
     else:
@@ -145,7 +140,11 @@ def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
 def _check_rows(
     estimator: Any, X: Any, y: Any, tasks: Any, reset: bool, y_numeric: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check flat rows with scikit-learn and add the task to its message."""
+    """Check flat rows, by scikit-learn where a look does not do."""
+    if not reset and (X_plain := plain_table(estimator, X)) is not None:
+        y_plain = plain_target(y, len(X_plain), numeric=y_numeric)
+        if y_plain is not None:
+            return X_plain, y_plain
     if y_numeric:
         _check_numeric(y)
     try:
@@ -161,6 +160,9 @@ def _check_rows(
         if culprit is None:
             raise
         raise ValueError(f"In task {culprit!r}: {error}") from error
+    check_magnitude("X", X_checked, tasks)
+    if y_numeric:
+        check_magnitude("y", y_checked, tasks)
     return X_checked, y_checked
 
 

@@ -2,7 +2,9 @@
 
 from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
+from sklearn_meta.training._marginal import MarginalLikelihood
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
+from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._stream import (
     MAX_CHUNK_STEPS,
     MIN_CHUNKS,
@@ -16,7 +18,9 @@ __all__ = [
     "Checkpoint",
     "CheckpointFile",
     "EpisodeStream",
+    "MarginalLikelihood",
     "OuterLoop",
+    "Processes",
     "TrainingRecord",
     "ValidationEpisodes",
     "one_thread",

@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
     The name of a file is a fingerprint of the estimator's parameters and of the data.
     Not part of it are ``verbose``, ``callbacks``, ``device`` and ``n_jobs``. A
-    ``pooled_estimator`` is fitted again, so it needs a ``random_state`` of its own.
+    ``pooled_estimator`` is fitted again when a fit goes on.
 
     Examples
     --------
@@ -77,6 +77,8 @@ class CheckpointFile:
         Where it is.
     fit : dict of str
         What identifies the fit: names and descriptions of parameters and data.
+    is_owner : bool, default=True
+        Whether this process reads and writes the file; of several, one does.
 
     Attributes
     ----------
@@ -91,15 +93,20 @@ class CheckpointFile:
         If the directory holds another fit's checkpoint, or one that cannot be read.
     """
 
-    def __init__(self, checkpoint: Any, fit: dict[str, str]) -> None:
+    def __init__(
+        self, checkpoint: Any, fit: dict[str, str], is_owner: bool = True
+    ) -> None:
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(checkpoint)
         self.seconds, self._fit = _check_seconds(checkpoint.seconds), fit
+        self.is_owner = is_owner
         directory = _make_directory(checkpoint.directory)
         digest = hashlib.sha256(json.dumps(fit, sort_keys=True).encode()).hexdigest()
         self.path = directory / f"{fit['estimator']}-{digest[:16]}{SUFFIX}"
         self.state: dict | None = None
         self.seed = secrets.randbits(31)
+        if not is_owner:
+            return
         if self.path.exists():
             stored = _read(self.path)
             self.state, self.seed = stored["state"], stored["seed"]
@@ -123,6 +130,8 @@ class CheckpointFile:
 
     def remove(self) -> None:
         """Remove the file, and what a kill in the middle of writing left of it."""
+        if not self.is_owner:
+            return
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink(missing_ok=True)
 

@@ -37,13 +37,15 @@ def one_thread(device: torch.device) -> Iterator[None]:
 def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch.device:
     """Return the device to use; "auto" is the GPU where there is one.
 
+    So is "accelerate", outside of the processes that `Processes` stands for.
+
     Raises
     ------
     ValueError
         If it is no device, or is not there and ``must_exist``; one that is not there
         otherwise gives a warning, and the CPU is used.
     """
-    if device == "auto":
+    if device in ("auto", "accelerate"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(device)

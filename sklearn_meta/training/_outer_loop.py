@@ -20,6 +20,7 @@ from sklearn_meta.exceptions import warn_user
 from sklearn_meta.functional.likelihoods import masked_task_mean
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
+from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._resume import Resume
 from sklearn_meta.training._stream import (
     Chunks,
@@ -77,7 +78,8 @@ class OuterLoop:
 
     Notes
     -----
-    The loss is the mean over each task's own query rows, then over tasks.
+    The loss is the mean over each task's own query rows, then over tasks, unless the
+    learner has a ``training_loss`` of its own.
     """
 
     criterion: Callable[[Any, Tensor], Tensor]
@@ -100,10 +102,12 @@ class OuterLoop:
         generator: torch.Generator,
         optimizer_state: dict | None = None,
         checkpoint: CheckpointFile | None = None,
+        processes: Processes | None = None,
     ) -> TrainingRecord:
         """Train a learner in place; with validation it ends with its best weights."""
         stream = EpisodeStream(sampler, self.max_iter, self.meta_batch_size, generator)
-        net = self._build_net(learner, stream, validation, checkpoint).initialize()
+        net = self._build_net(learner, stream, validation, checkpoint, processes)
+        net.initialize()
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         net.partial_fit(stream)
@@ -144,7 +148,8 @@ class OuterLoop:
         learner: nn.Module,
         stream: EpisodeStream,
         validation: ValidationEpisodes | None,
-        checkpoint: CheckpointFile | None,
+        checkpoint: CheckpointFile | None = None,
+        processes: Processes | None = None,
     ) -> "_ChunkNet":
         """Put learner, optimizer and callbacks into a skorch net."""
         optimizer, params = self.optimizer, dict(self.optimizer_params)
@@ -158,7 +163,7 @@ class OuterLoop:
         if checkpoint is not None:
             watched = [callback for _, callback in own]
             own.append(("resume", Resume(checkpoint, stream, watched)))
-        if self.verbose:
+        if self.verbose and (processes is None or processes.is_main):
             own.append(("progress", Progress(self.max_iter)))
         net = _ChunkNet(
             learner,
@@ -175,7 +180,7 @@ class OuterLoop:
             device=None,
             **{f"optimizer__{name}": value for name, value in params.items()},
         )
-        return net.attach(self)
+        return net.attach(self, processes)
 
     def rate(self, step: int) -> float:
         """Return the rate of an outer step, counted from 0."""
@@ -194,9 +199,9 @@ class OuterLoop:
 class _ChunkNet(NeuralNet):
     """A skorch net whose batch is a chunk of outer steps."""
 
-    def attach(self, loop: OuterLoop) -> "_ChunkNet":
+    def attach(self, loop: OuterLoop, processes: Processes | None) -> "_ChunkNet":
         """Set what a run needs and skorch has no parameter for."""
-        self.loop = loop
+        self.loop, self.processes = loop, processes
         self.losses: list[Tensor] = []
         self.n_steps = 0
         self.stopped_by: str | None = None
@@ -233,15 +238,18 @@ class _ChunkNet(NeuralNet):
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
-        loss = self._episode_loss(self.samplers[0], rows)
+        loss = self._own_loss(self.samplers[0], rows)
         loss.backward()
+        loss = loss.detach()
+        if self.processes is not None:
+            loss = self.processes.sum_step(loss, self.parameters_)
         if self.loop.max_grad_norm is not None:
             _clip_gradient(self.parameters_, self.loop.max_grad_norm)
         for group in self.optimizer_.param_groups:
             group["lr"] = self.loop.rate(self.n_steps)
         self.optimizer_.step()
         self.n_steps += 1
-        return loss.detach()
+        return loss
 
     def validation_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
         """Return the loss on the held-out tasks."""
@@ -250,13 +258,26 @@ class _ChunkNet(NeuralNet):
         with torch.no_grad():
             for begin in range(0, len(batch.support), VALIDATION_BATCH):
                 rows = batch.select(slice(begin, begin + VALIDATION_BATCH))
-                loss = self._episode_loss(self.samplers[1], rows)
+                loss = self._own_loss(self.samplers[1], rows)
                 total = total + loss * len(rows.support)
+        if self.processes is not None:
+            total = self.processes.sum(total)
         return {"loss": total / len(batch.support), "y_pred": None}
 
+    def _own_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
+        """Loss of some episodes, or what this process adds to it."""
+        if self.processes is None:
+            return self._episode_loss(sampler, rows)
+        own, weight = self.processes.share(rows)
+        return self._episode_loss(sampler, own) * weight
+
     def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
-        """Mean over each task's own query rows, then over tasks."""
+        """The learner's own loss in training, if it has one, or the mean over tasks."""
         episodes = sampler.gather(rows)
+        own = getattr(self.module_, "training_loss", None)
+        if own is not None and self.module_.training:
+            progress = self.n_steps / self.loop.max_iter
+            return own(*episodes, criterion=self.loop.criterion, progress=progress)
         prediction = self.module_(
             episodes.X_support,
             episodes.Y_support,
@@ -270,7 +291,6 @@ class _ChunkNet(NeuralNet):
 def _clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-    factor = (max_norm / (norm + 1e-6)).clamp_max(1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    factor = (max_norm / (torch.linalg.vector_norm(flat) + 1e-6)).clamp_max_(1.0)
+    torch._foreach_mul_(gradients, factor)

@@ -39,7 +39,8 @@ class Resume(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write a checkpoint where it is time."""
-        if time.monotonic() - self.written_at_ < self.file.seconds:
+        is_time = time.monotonic() - self.written_at_ >= self.file.seconds
+        if not (is_time and self.file.is_owner):
             return
         try:
             self.file.write(_take(net, self.stream, self.watched))

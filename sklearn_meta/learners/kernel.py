@@ -1,0 +1,376 @@
+"""Gaussian process learners: exact conditioning on the support of a task."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.functional import (
+    STD_FLOOR,
+    Gaussian,
+    KernelRows,
+    apply_rows,
+    build_mlp,
+    check_row_independent,
+    condition_on_support,
+    inverse_factor,
+    kernel_diagonal,
+    kernel_matrix,
+    output_size,
+    zero_padding,
+)
+from sklearn_meta.learners.parts import State, zero_last_layer
+from sklearn_meta.learners.towers import Towers
+
+__all__ = ["KernelLearner"]
+
+_MEANS = ("zero", "learned")
+_NOISES = ("constant", "heteroscedastic")
+# features that a network adds: so many to the linear part, so many to the coordinates
+N_LINEAR, N_COORDINATES = 16, 8
+# they start small beside the columns themselves
+LINEAR_SCALE, COORDINATE_SCALE = 0.3, 0.5
+# the noise of a row stays within exp(+-4), 55 times, of the common variance
+MAX_LOG_NOISE = 4.0
+NOISE_WIDTH = 32
+# how little a fitted shallow kernel is disturbed by the untrained networks
+START_SCALE = 0.3
+# smallest variance left to the function, so that its logarithm has a gradient
+MIN_VARIANCE = 1e-6
+
+
+class KernelLearner(nn.Module):
+    r"""Gaussian process on the columns of a row and on features learned from them.
+
+    The target is a mean, plus a function drawn from a Gaussian process for each task,
+    plus noise. The kernel of the process is
+
+    .. math:: c^2 + \sum_d a_d^2 x_d x'_d + 0.09\, z(x)' z(x')
+        + s^2 \exp(-\tfrac12 |v(x) - v(x')|^2),
+        \qquad v(x) = [x / l, u(x) / 2],
+
+    with 16 learned features z and 8 learned coordinates u. Adapting is exact: one
+    Cholesky factor per task.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of columns that are read, the first ones of a row.
+    hidden_layer_sizes : sequence of int, default=(64, 64)
+        Hidden layers of the networks of z, of u and of the mean. Empty for none of
+        them: the kernel reads the columns alone, and a learned mean is one constant.
+    activation : str, default="gelu"
+        Activation of the hidden layers.
+    network : nn.Module, default=None
+        An embedding that z, u and the mean share in place of hidden layers of their
+        own: maps rows (n, n_features) to (n, embedding_size).
+    mean : {"zero", "learned"}, default="learned"
+        The mean of the process; a learned one starts at zero.
+    noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
+        Whether the noise depends on the row. It starts constant.
+    feature_dropout : float, default=0.0
+        Probability in [0, 1) that a column is set to zero in a training episode, in
+        support and query alike. The others are not scaled up.
+    n_kept_columns : int, default=0
+        Columns, the last ones, that are never dropped.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or the network mixes rows.
+
+    References
+    ----------
+    M. Patacchiola et al., "Bayesian Meta-Learning for the Few-Shot Setting via Deep
+    Kernels", NeurIPS 2020, equation 7; it is trained on the marginal likelihood, this
+    learner on that of query rows given the support.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.learners import KernelLearner
+    >>> X, Y = torch.zeros(1, 2, 3), torch.ones(1, 2, 1)
+    >>> mask = torch.ones(1, 2, dtype=torch.bool)
+    >>> KernelLearner(3)(X, Y, mask, torch.zeros(1, 7, 3)).mean.shape
+    torch.Size([1, 7])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        *,
+        hidden_layer_sizes: Sequence[int] = (64, 64),
+        activation: str = "gelu",
+        network: nn.Module | None = None,
+        mean: str = "learned",
+        noise: str = "heteroscedastic",
+        feature_dropout: float = 0.0,
+        n_kept_columns: int = 0,
+    ):
+        _check_options(mean, noise, feature_dropout)
+        super().__init__()
+        self.mean, self.noise = mean, noise
+        self.std_floor = STD_FLOOR
+        self.feature_dropout, self.n_kept_columns = feature_dropout, n_kept_columns
+        self.n_features = n_features
+        spread = math.log(max(n_features, 1))
+        # standard deviations, as logarithms
+        self.log_constant = nn.Parameter(torch.tensor(-0.7))
+        self.log_linear = nn.Parameter(torch.full((n_features,), -1.5 - 0.5 * spread))
+        self.log_smooth = nn.Parameter(torch.tensor(-1.0))
+        self.log_length = nn.Parameter(torch.full((n_features,), 0.5 * spread + 0.3))
+        self.log_noise = nn.Parameter(torch.tensor(-1.0))
+        if network is not None or hidden_layer_sizes:
+            self._add_networks(n_features, hidden_layer_sizes, activation, network)
+        elif mean == "learned":
+            self.constant_mean = nn.Parameter(torch.tensor(0.0))
+        if noise == "heteroscedastic":
+            self.noise_head = build_mlp(n_features, (NOISE_WIDTH,), 1, "gelu")
+            zero_last_layer(self.noise_head)
+
+    def _add_networks(
+        self,
+        n_features: int,
+        sizes: Sequence[int],
+        activation: str,
+        network: nn.Module | None,
+    ) -> None:
+        """Build what maps rows to linear features, coordinates and the mean."""
+        widths = [N_LINEAR, N_COORDINATES] + [1] * (self.mean == "learned")
+        if network is None:
+            self.body: nn.Module = Towers(n_features, sizes, len(widths), activation)
+            n_embedding = sizes[-1]
+        else:
+            check_row_independent(network)
+            self.body, n_embedding = network, embedding_size(network, n_features)
+        self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
+        if self.mean == "learned":
+            zero_last_layer(self.heads[-1])
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether there are networks beside the kernel of the columns."""
+        return hasattr(self, "body")
+
+    def quieten(self, mean: float) -> None:
+        """Make untrained networks a small disturbance of the kernel of the columns.
+
+        Parameters
+        ----------
+        mean : float
+            Where a learned mean starts.
+        """
+        with torch.no_grad():
+            if self.is_deep:
+                for head in self.heads[:2]:
+                    head.weight.mul_(START_SCALE)
+                    head.bias.mul_(START_SCALE)
+            if self.mean == "learned":
+                level = self.heads[2].bias if self.is_deep else self.constant_mean
+                level.fill_(mean)
+
+    def adapt(
+        self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
+    ) -> State:
+        """Condition the process on the support rows.
+
+        Parameters
+        ----------
+        X_support : Tensor of shape (n_tasks, n_support, n_features)
+            Support rows.
+        Y_support : Tensor of shape (n_tasks, n_support, 1)
+            Targets.
+        support_mask : Tensor of shape (n_tasks, n_support), bool
+            True for a real row.
+
+        Returns
+        -------
+        dict of str to Tensor, tasks first
+            "linear" and "coordinates" (n_tasks, n_support, ...) of the support rows,
+            zero at padding but for the coordinates; "factor" (n_tasks, n_support,
+            n_support), the inverse Cholesky factor; "values" (n_tasks, n_support), the
+            residuals times it; "mask" (n_tasks, n_support).
+        """
+        X = zero_padding(X_support, support_mask)
+        rows, mean, noise = self._describe(X)
+        kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
+        factor = inverse_factor(kernel, noise, support_mask)
+        residual = _residual(Y_support, support_mask, mean)
+        return {
+            "linear": rows.linear,
+            "coordinates": rows.coordinates,
+            # LAPACK leaves columns adjacent; a file and an index make rows so
+            "factor": factor.contiguous(),
+            "values": (factor @ residual.unsqueeze(-1)).squeeze(-1),
+            "mask": support_mask,
+        }
+
+    def query(self, state: State, X_query: Tensor) -> Gaussian:
+        """Predict the targets of query rows, noise included.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            As of `adapt`.
+        X_query : Tensor of shape (n_tasks, n_query, n_features)
+            Query rows; each is predicted on its own.
+
+        Returns
+        -------
+        Gaussian of (n_tasks, n_query)
+            Mean and standard deviation of the target.
+        """
+        rows, mean, noise = self._describe(X_query)
+        shift, whitened = self._project(state, rows)
+        prior = kernel_diagonal(rows, 2 * self.log_smooth)
+        variance = prior - whitened.square().sum(-1)
+        return _gaussian(mean + shift, variance, noise)
+
+    def forward(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+    ) -> Gaussian:
+        """Adapt to the support rows, then predict the query rows, in one pass."""
+        n_support = X_support.shape[1]
+        X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
+        rows, mean, noise = self._describe(self._drop_columns(X))
+        residual = _residual(Y_support, support_mask, mean[:, :n_support])
+        shift, variance = condition_on_support(
+            rows, 2 * self.log_smooth, noise[:, :n_support], residual, support_mask
+        )
+        mean = mean[:, n_support:] + shift
+        return _gaussian(mean, variance, noise[:, n_support:])
+
+    def joint_posterior(self, state: State, X_query: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how the function's values at query rows vary together.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            As of `adapt`.
+        X_query : Tensor of shape (n_tasks, n_query, n_features)
+            Query rows.
+
+        Returns
+        -------
+        mean : Tensor of shape (n_tasks, n_query)
+            Posterior mean of the function.
+        covariance : Tensor of shape (n_tasks, n_query, n_query)
+            Posterior covariance of the function; noise is not in it.
+        """
+        rows, mean, _ = self._describe(X_query)
+        shift, whitened = self._project(state, rows)
+        prior = kernel_matrix(rows, rows, 2 * self.log_smooth)
+        return mean + shift, prior - whitened @ whitened.mT
+
+    def prior_of_tasks(
+        self, X: Tensor, Y: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the marginal likelihood of whole tasks needs.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_tasks, n_rows, n_features)
+            All rows of the tasks.
+        Y : Tensor of shape (n_tasks, n_rows, 1)
+            Targets.
+        mask : Tensor of shape (n_tasks, n_rows), bool
+            True for a real row.
+
+        Returns
+        -------
+        kernel : Tensor of shape (n_tasks, n_rows, n_rows)
+            Covariance of the function at the rows.
+        noise : Tensor of shape (n_tasks, n_rows)
+            Variance of the noise.
+        residual : Tensor of shape (n_tasks, n_rows)
+            Targets less their mean, zero at padding.
+        """
+        rows, mean, noise = self._describe(zero_padding(X, mask))
+        kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
+        return kernel, noise, _residual(Y, mask, mean)
+
+    def _describe(self, X: Tensor) -> tuple[KernelRows, Tensor, Tensor]:
+        """What the kernel reads of rows; their mean and noise, (n_tasks, n_rows)."""
+        X = X[..., : self.n_features]
+        constant = self.log_constant.exp().expand(*X.shape[:2], 1)
+        linear = [constant, X * self.log_linear.exp()]
+        coordinates = [X * (-self.log_length).exp()]
+        mean = X.new_zeros(X.shape[:2])
+        if self.is_deep:
+            features = self._features(X)
+            linear.append(LINEAR_SCALE * features[0])
+            coordinates.append(COORDINATE_SCALE * features[1])
+            if self.mean == "learned":
+                mean = features[2].squeeze(-1)
+        elif self.mean == "learned":
+            mean = self.constant_mean + mean
+        rows = KernelRows(torch.cat(linear, -1), torch.cat(coordinates, -1))
+        return rows, mean, self._noise_variance(X)
+
+    def _features(self, X: Tensor) -> list[Tensor]:
+        """Outputs of the heads, each (n_tasks, n_rows, width)."""
+        hidden = self.body(X.flatten(0, 1))
+        if hidden.ndim == 2:  # one embedding for all heads
+            hidden = hidden.expand(len(self.heads), -1, -1)
+        pairs = zip(self.heads, hidden.unbind(0), strict=True)
+        return [head(rows).unflatten(0, X.shape[:2]) for head, rows in pairs]
+
+    def _noise_variance(self, X: Tensor) -> Tensor:
+        """Variance of the noise of each row, (n_tasks, n_rows)."""
+        log_variance = 2 * self.log_noise
+        if self.noise == "constant":
+            return (log_variance.exp() + self.std_floor**2).expand(X.shape[:2])
+        raw = apply_rows(self.noise_head, X).squeeze(-1)
+        bounded = MAX_LOG_NOISE * torch.tanh(raw / MAX_LOG_NOISE)
+        return torch.exp(log_variance + bounded) + self.std_floor**2
+
+    def _project(self, state: State, rows: KernelRows) -> tuple[Tensor, Tensor]:
+        """Change of the mean by the support, and the rows' whitened covariances."""
+        support = KernelRows(state["linear"], state["coordinates"])
+        kernel = kernel_matrix(rows, support, 2 * self.log_smooth)
+        kernel = torch.where(state["mask"].unsqueeze(1), kernel, 0)
+        whitened = kernel @ state["factor"].mT
+        return (whitened @ state["values"].unsqueeze(-1)).squeeze(-1), whitened
+
+    def _drop_columns(self, X: Tensor) -> Tensor:
+        """Set columns of whole training episodes to zero."""
+        if not (self.training and self.feature_dropout):
+            return X
+        keep = torch.rand(len(X), 1, X.shape[-1], device=X.device)
+        keep = keep >= self.feature_dropout
+        keep[..., X.shape[-1] - self.n_kept_columns :] = True
+        return X * keep
+
+
+def _residual(Y: Tensor, mask: Tensor, mean: Tensor) -> Tensor:
+    """What the process must explain, (n_tasks, n_rows), zero at padding."""
+    return torch.where(mask, Y.squeeze(-1) - mean, 0)
+
+
+def _gaussian(mean: Tensor, variance: Tensor, noise: Tensor) -> Gaussian:
+    """The target's prediction from that of the function."""
+    return Gaussian(mean, (variance.clamp_min(MIN_VARIANCE) + noise).sqrt())
+
+
+def embedding_size(network: nn.Module, n_features: int) -> int:
+    """Width of a network's output, from its last linear layer or by trying it."""
+    size = output_size(network)
+    if size is None:
+        with torch.no_grad():
+            size = network(torch.zeros(1, n_features)).shape[-1]
+    return size
+
+
+def _check_options(mean: str, noise: str, feature_dropout: float) -> None:
+    """Reject unknown options."""
+    if mean not in _MEANS:
+        raise ValueError(f"mean must be one of {_MEANS}; got {mean!r}.")
+    if noise not in _NOISES:
+        raise ValueError(f"noise must be one of {_NOISES}; got {noise!r}.")
+    if not 0 <= feature_dropout < 1:
+        raise ValueError(f"feature_dropout must be in [0, 1); got {feature_dropout!r}.")

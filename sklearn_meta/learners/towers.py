@@ -1,0 +1,58 @@
+"""Perceptrons of one shape that read the same rows, run side by side."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.functional import ACTIVATIONS
+
+
+class Towers(nn.Module):
+    """Hidden layers of several perceptrons, one batched product a layer for all.
+
+    Parameters
+    ----------
+    n_in : int
+        Number of inputs, the same rows for all towers.
+    hidden_layer_sizes : sequence of int
+        Width of each hidden layer, at least one.
+    n_towers : int
+        Number of perceptrons.
+    activation : str, default="gelu"
+        One of :data:`sklearn_meta.functional.ACTIVATIONS`, after every layer.
+
+    Raises
+    ------
+    ValueError
+        If the activation is not known.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        hidden_layer_sizes: Sequence[int],
+        n_towers: int,
+        activation: str = "gelu",
+    ):
+        if activation not in ACTIVATIONS:
+            known = ", ".join(map(repr, ACTIVATIONS))
+            raise ValueError(f"activation must be one of {known}; got {activation!r}.")
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]()
+        sizes = list(zip((n_in, *hidden_layer_sizes), hidden_layer_sizes, strict=False))
+        self.weights = nn.ParameterList(torch.empty(n_towers, *size) for size in sizes)
+        self.biases = nn.ParameterList(torch.empty(n_towers, 1, n) for _, n in sizes)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            # as nn.Linear starts
+            bound = 1 / math.sqrt(weight.shape[1])
+            nn.init.uniform_(weight, -bound, bound)
+            nn.init.uniform_(bias, -bound, bound)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Last hidden layers (n_towers, n_rows, width) of rows (n_rows, n_in)."""
+        hidden = rows.expand(len(self.weights[0]), -1, -1)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            hidden = self.activation(torch.baddbmm(bias, hidden, weight))
+        return hidden

@@ -1,0 +1,78 @@
+"""A quick look that spares plain arrays the checks of scikit-learn.
+
+Those take longer than adapting to a small task does. What is not plain here may still
+be fine: it goes through scikit-learn, which also has the words for what is not.
+"""
+
+from typing import Any
+
+import numpy as np
+
+# sums of squares of so many rows as fit into memory stay finite below
+LARGEST = 1e120
+
+
+def plain_table(estimator: Any, X: Any) -> np.ndarray | None:
+    """Return rows as float64, if they are a plain array that a fitted estimator takes.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``n_features_in_`` is compared.
+    X : array-like of shape (n_samples, n_features)
+        Rows; returned as they are if they are float64 already.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_samples, n_features) or None
+        None if X may need more than a look, as lists, frames and arrays with numbers
+        that are missing or too large do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklearn_meta.tasks import plain_table
+    >>> estimator = BaseEstimator()
+    >>> estimator.n_features_in_ = 2
+    >>> plain_table(estimator, np.array([[1, 2]]))
+    array([[1., 2.]])
+    >>> plain_table(estimator, [[1, 2]]) is None
+    True
+    """
+    # type(), not isinstance(): a masked array or a matrix is not plain
+    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype.kind not in "fiu":
+        return None
+    named = hasattr(estimator, "feature_names_in_")
+    if named or not len(X) or X.shape[1] != getattr(estimator, "n_features_in_", 0):
+        return None
+    return X.astype(np.float64, copy=False) if _is_small(X) else None
+
+
+def plain_target(y: Any, n_rows: int, *, numeric: bool) -> np.ndarray | None:
+    """Return targets if they are a plain array, one for each row.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Targets.
+    n_rows : int
+        How many there must be.
+    numeric : bool
+        Whether they must be numbers; else they must be labels.
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,) or None
+        The same array; None if it may need more than a look.
+    """
+    if type(y) is not np.ndarray or y.ndim != 1 or len(y) != n_rows:
+        return None
+    if not numeric:
+        return y if y.dtype.kind in "biuU" else None
+    return y if y.dtype.kind in "fiu" and _is_small(y) else None
+
+
+def _is_small(values: np.ndarray) -> bool:
+    """Return whether all numbers are far from overflow, which NaN never is."""
+    return bool(values.max() <= LARGEST and values.min() >= -LARGEST)

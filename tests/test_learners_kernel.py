@@ -1,0 +1,150 @@
+"""What only kernel learners must do."""
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_meta.functional import gaussian_nll
+from sklearn_meta.learners import FunctionDraws, KernelLearner
+from sklearn_meta.learners.kernel import MAX_LOG_NOISE
+from sklearn_meta.learners.towers import Towers
+
+OPTIONS = {
+    "deep": {},
+    "shallow": {"hidden_layer_sizes": (), "noise": "constant"},
+    "network": {"network": nn.Sequential(nn.Linear(3, 4), nn.Tanh())},
+    "zero_mean": {"mean": "zero", "noise": "constant"},
+}
+each_kind = pytest.mark.parametrize("kind", OPTIONS)
+
+
+def disturbed(kind="deep", **options):
+    """A learner in float64 whose zero-initialised layers are made to do something."""
+    torch.manual_seed(0)
+    sizes = {"hidden_layer_sizes": (6, 5)}
+    learner = KernelLearner(3, **sizes | OPTIONS[kind] | options).double()
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.3 * torch.randn_like(p)
+    return learner.eval()
+
+
+def episode():
+    """X_support, Y_support, mask of ragged tasks, and X_query."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(4, 9, 3, generator=generator, dtype=torch.float64)
+    Y = X.sum(-1, keepdim=True).sin()
+    mask = torch.arange(5) < torch.tensor([5, 3, 1, 0])[:, None]
+    return X[:, :5], Y[:, :5], mask, X[:, 5:]
+
+
+@each_kind
+def test_forward_equals_query_of_the_adapted_state(kind):
+    # Training takes a path with explicit gradients, serving another one.
+    learner, (X, Y, mask, Q) = disturbed(kind), episode()
+    expected = learner.query(learner.adapt(X, Y, mask), Q)
+    torch.testing.assert_close(learner(X, Y, mask, Q), expected)
+
+
+@each_kind
+def test_joint_posterior_has_the_variances_of_the_prediction(kind):
+    # The target's variance is the function's, and the noise.
+    learner, (X, Y, mask, Q) = disturbed(kind), episode()
+    state = learner.adapt(X, Y, mask)
+    prediction = learner.query(state, Q)
+    mean, covariance = learner.joint_posterior(state, Q)
+    noise = learner._noise_variance(Q)
+    torch.testing.assert_close(mean, prediction.mean)
+    variance = covariance.diagonal(dim1=1, dim2=2) + noise
+    torch.testing.assert_close(variance, prediction.std.square())
+
+
+@each_kind
+def test_gradient_of_the_loss_equals_finite_differences(kind):
+    # Explicit gradients, slices and masks together, for every parameter.
+    learner, (X, Y, mask, Q) = disturbed(kind), episode()
+    names, values = zip(*learner.named_parameters(), strict=True)
+
+    def loss(*parameters):
+        given = dict(zip(names, parameters, strict=True))
+        found = torch.func.functional_call(learner, given, (X, Y, mask, Q))
+        return gaussian_nll(found, Q.sum(-1)).mean()
+
+    assert torch.autograd.gradcheck(loss, values, fast_mode=True)
+
+
+def test_untrained_learner_without_support_predicts_its_prior():
+    # Mean zero, and the noise the same for all rows.
+    learner, (X, Y, mask, Q) = KernelLearner(3).double(), episode()
+    prediction = learner(X, Y, mask & False, Q)
+    assert (prediction.mean == 0).all()
+    noise = learner._noise_variance(Q)
+    torch.testing.assert_close(noise, noise[:1, :1].expand_as(noise))
+
+
+def test_noise_of_a_wild_row_is_bounded():
+    # One row far out must not outweigh or lose the likelihood of all others.
+    learner = disturbed()
+    noise = learner._noise_variance(1e6 * torch.randn(50, 9, 3).double())
+    common = (2 * learner.log_noise).exp()
+    assert noise.max() <= common * torch.e**MAX_LOG_NOISE + 2e-4
+    assert noise.min() >= common * torch.e**-MAX_LOG_NOISE
+
+
+def test_feature_dropout_in_training_keeps_the_last_columns():
+    # Whole columns of an episode, the same for support and queries, not scaled up.
+    learner = KernelLearner(5, feature_dropout=0.5, n_kept_columns=2).train()
+    X = torch.ones(200, 7, 5)
+    dropped = learner._drop_columns(X)
+    assert (dropped == dropped[:, :1]).all()
+    assert (dropped[..., 3:] == 1).all()
+    assert dropped.unique().tolist() == [0, 1]
+    assert dropped[:, 0, :3].mean().item() == pytest.approx(0.5, abs=0.1)
+    assert learner.eval()._drop_columns(X) is X
+
+
+def test_shallow_learner_reads_its_first_columns_only():
+    # The pooled prediction comes last and is not for the shallow kernel.
+    learner, (X, Y, mask, Q) = disturbed("shallow"), episode()
+    more = [torch.cat([part, torch.randn_like(part)], -1) for part in (X, Q)]
+    torch.testing.assert_close(
+        learner(more[0], Y, mask, more[1]), learner(X, Y, mask, Q)
+    )
+
+
+def test_towers_equal_perceptrons_one_by_one():
+    # Side by side is a matter of speed only.
+    towers = Towers(3, (5, 4), 2, "tanh").double()
+    rows = torch.randn(6, 3).double()
+    for i, hidden in enumerate(towers(rows)):
+        expected = rows
+        for weight, bias in zip(towers.weights, towers.biases, strict=True):
+            expected = torch.tanh(expected @ weight[i] + bias[i])
+        torch.testing.assert_close(hidden, expected)
+
+
+def test_draws_have_the_moments_of_the_joint_posterior():
+    # Law of large numbers, on the covariance as a whole.
+    learner, (X, Y, mask, Q) = disturbed(), episode()
+    state = learner.adapt(X, Y, mask)
+    mean, covariance = learner.joint_posterior(state, Q)
+    draws = FunctionDraws(learner, 50_000, seed=0).query(state, Q)
+    size = covariance.abs().max().item()
+    torch.testing.assert_close(draws.mean(-1), mean, rtol=0, atol=0.02 * size**0.5)
+    for found, wanted in zip(draws, covariance, strict=True):
+        torch.testing.assert_close(found.cov(), wanted, rtol=0, atol=0.03 * size)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"mean": "constant"}, "mean must be one of .* got 'constant'"),
+        ({"noise": "student"}, "noise must be one of .* got 'student'"),
+        ({"feature_dropout": 1.0}, r"must be in \[0, 1\); got 1.0"),
+        ({"activation": "step"}, "activation must be one of .* got 'step'"),
+    ],
+)
+def test_learner_with_wrong_option_says_what_is_expected(options, match):
+    # Programming errors are reported where they are made.
+    with pytest.raises(ValueError, match=match):
+        KernelLearner(2, **options)
