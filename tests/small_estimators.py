@@ -15,6 +15,8 @@ from sklearn_meta import (
     MAMLRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
+    PooledClassifier,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleClassifier,
@@ -34,6 +36,8 @@ TRAINED_ESTIMATORS = [
 
 ALL_ESTIMATORS = [
     *TRAINED_ESTIMATORS,
+    PooledClassifier,
+    PooledRegressor,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 ]
@@ -76,6 +80,9 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (PooledClassifier, {"correction": "refit"}),
+    (PooledRegressor, {"correction": "none"}),
+    (PooledRegressor, {"correction": "refit"}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]

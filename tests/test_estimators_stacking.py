@@ -72,7 +72,9 @@ def test_stacking_when_quantiles_are_asked_then_those_of_the_mixture():
     X, codes = model._check_query(X_NEW, None)
     means, stds, weights = model._gaussians(X, codes)
     found = model.predict_quantiles(X_NEW, [0.05, 0.7])
-    level = (weights[..., None] * norm.cdf(found, means[..., None], stds[..., None])).sum(0)
+    level = (
+        weights[..., None] * norm.cdf(found, means[..., None], stds[..., None])
+    ).sum(0)
     np.testing.assert_allclose(level, [[0.05, 0.7]] * 6, atol=1e-9)
 
 
@@ -101,7 +103,9 @@ def test_stacking_when_many_tasks_then_as_one_by_one():
     # the vectorised path must not mix tasks, whose shots differ
     tasks = regression_tasks(6)
     model = stack().fit(tasks)
-    supports = TaskCollection([few_shot(tasks, 0, 2), few_shot(tasks, 1, 5)], names=[0, 1])
+    supports = TaskCollection(
+        [few_shot(tasks, 0, 2), few_shot(tasks, 1, 5)], names=[0, 1]
+    )
     model.adapt_tasks(supports)
     together = model.predict(X_NEW, tasks=[0, 1, 0, 1, 0, 1])
     for i, (X, y) in enumerate(supports):
@@ -153,7 +157,10 @@ def test_stacking_when_labels_are_shared_then_probabilities_of_all_classes():
 
 def test_stacking_when_labels_are_local_then_new_classes_get_probabilities():
     # classes are held out to weigh, then all are learned from
-    X = np.random.default_rng(0).normal(size=(80, 2)) + 4 * np.repeat(np.arange(8), 10)[:, None]
+    X = (
+        np.random.default_rng(0).normal(size=(80, 2))
+        + 4 * np.repeat(np.arange(8), 10)[:, None]
+    )
     members = [("proto", small(ProtoNetClassifier)), ("maml", small(MAMLClassifier))]
     table = TaskCollection([(X, np.repeat(list("abcdefgh"), 10))])
     model = MetaStackingClassifier(members, n_shots=(1, 3), random_state=0).fit(table)
@@ -195,7 +202,9 @@ def test_stacking_when_cloned_then_parameters_of_members_are_reached():
 @pytest.mark.parametrize("preset", ["fast", "default", "thorough"])
 def test_stacking_when_preset_is_named_then_members_nest(preset):
     # a larger preset adds members and drops none
-    names = [name for name, _ in MetaStackingRegressor(preset=preset)._default_members()]
+    names = [
+        name for name, _ in MetaStackingRegressor(preset=preset)._default_members()
+    ]
     fast = [name for name, _ in MetaStackingRegressor(preset="fast")._default_members()]
     assert names[: len(fast)] == fast
     assert len(set(names)) == len(names)

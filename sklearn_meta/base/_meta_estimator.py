@@ -15,6 +15,7 @@ from torch import nn
 
 from sklearn_meta.base._fingerprint import describe
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
+from sklearn_meta.base._pooled_columns import PooledColumnsMixin
 from sklearn_meta.base._run import Run, open_run
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
@@ -49,7 +50,9 @@ class HeldOut(NamedTuple):
     validation: TaskRows | None
 
 
-class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstimator):
+class BaseMetaEstimator(
+    NestedParametersMixin, PortableStateMixin, PooledColumnsMixin, BaseTaskEstimator
+):
     """Base class of the estimators that train a learner in an outer loop over tasks.
 
     A subclass names its learner (`_build_learner`) and its loss (`_criterion`);
@@ -271,8 +274,7 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
         """Learn the scales of the rows and build an untrained learner."""
         n_features = rows.X.shape[1]
         # a caller with prepared rows has not checked a table of its own
-        pooled_columns = 0 if self.pooled_ is None else self.pooled_.n_columns
-        self.n_features_in_ = n_features - pooled_columns
+        self.n_features_in_ = self._n_raw_features(n_features)
         scaled = rows.X[:, : n_features - self._n_offsets()]
         self.scaler_ = _fit_scaler(scaled) if self.standardize else None
         self._learn_labels(rows, classes)
@@ -287,12 +289,6 @@ class BaseMetaEstimator(NestedParametersMixin, PortableStateMixin, BaseTaskEstim
     def _n_offsets(self) -> int:
         """Return how many of the last columns are logits that the learner adds to."""
         return 0
-
-    def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Return new rows with the columns of the pooled model last."""
-        if self.pooled_ is None:
-            return X
-        return np.column_stack([X, self.pooled_.columns(X)])
 
     def _outer_loop(self) -> OuterLoop:
         """Return the outer loop with this estimator's settings."""

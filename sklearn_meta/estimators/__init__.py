@@ -8,6 +8,7 @@ from sklearn_meta.estimators.ensemble import (
 from sklearn_meta.estimators.gradient import MAMLClassifier, MAMLRegressor
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
+from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
 from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
@@ -26,6 +27,8 @@ __all__ = [
     "MetaStackingRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
+    "PooledClassifier",
+    "PooledRegressor",
     "ProtoNetClassifier",
     "TaskEnsembleClassifier",
     "TaskEnsembleRegressor",

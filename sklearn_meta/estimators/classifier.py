@@ -138,6 +138,31 @@ class TaskClassifierMixin(ClassifierMixin):
         place = np.searchsorted(self.classes_, y)
         return np.log(proba[np.arange(len(y)), place].clip(SMALLEST_PROBABILITY))
 
+    def _learn_shared_labels(self, rows: TaskRows, classes: Any = None) -> None:
+        """Learn the labels of an estimator that needs them to be shared."""
+        self.label_mode_ = "shared"
+        self._learn_classes(rows, classes)
+        cells = LocalClasses.of(rows.y, rows.codes)
+        if len(rows.sizes) > 1 and len(cells.cell_label) == len(cells.labels):
+            raise ValueError(
+                "Expected labels that mean the same in every task, got tasks of which "
+                "no two have a label in common: a kept model cannot tell the classes "
+                "of a new task. Use ProtoNetClassifier for labels of a task's own."
+            )
+
+    def _learn_classes(self, rows: TaskRows, classes: Any) -> None:
+        """Set the sorted labels, those given or else those of the rows."""
+        self.classes_ = np.unique(rows.y if classes is None else classes)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."
+            )
+
+    def _positions(self, rows: TaskRows) -> np.ndarray:
+        """Return the position of each row's label; raise for labels not seen."""
+        remedy = "A kept model knows no other labels: fit on tasks that have them."
+        return check_known_labels(rows.y, self.classes_, rows.place_of, remedy)
+
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the target is continuous."""
         # Integers and texts are labels. scikit-learn would take its time over them, and
@@ -165,11 +190,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
     def _learn_labels(self, rows: TaskRows, classes: Any) -> None:
         """Decide what labels mean, and learn the shared ones."""
         self.label_mode_ = self._choose_label_mode(rows)
-        self.classes_ = np.unique(rows.y if classes is None else classes)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."
-            )
+        self._learn_classes(rows, classes)
 
     def _choose_label_mode(self, rows: TaskRows) -> str:
         """Return "shared" or "task"; "auto" looks at the label sets of the tasks."""

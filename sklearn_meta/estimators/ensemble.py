@@ -18,15 +18,12 @@ from sklearn_meta.averaging import (
     tilt_classes,
 )
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
-from sklearn_meta.estimators.kept_models import (
-    AdaptedMembers,
-    Draws,
-    KeptModelsEstimator,
-)
+from sklearn_meta.estimators.episode_rows import Draws
+from sklearn_meta.estimators.kept_models import AdaptedMembers, KeptModelsEstimator
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR
 from sklearn_meta.pooling import class_probabilities, out_of_fold
-from sklearn_meta.targets import LocalClasses, check_known_labels, one_hot
+from sklearn_meta.targets import one_hot
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["TaskEnsembleClassifier", "TaskEnsembleRegressor"]
@@ -357,31 +354,13 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         return RandomForestClassifier() if self.estimator is None else self.estimator
 
     def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
-        """Learn the labels, which must be shared."""
-        self.label_mode_ = "shared"
-        self.classes_ = np.unique(rows.y if classes is None else classes)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"Expected at least 2 classes, got one class: {self.classes_.tolist()}."
-            )
-        cells = LocalClasses.of(rows.y, rows.codes)
-        if len(rows.sizes) > 1 and len(cells.cell_label) == len(cells.labels):
-            raise ValueError(
-                "Expected labels that mean the same in every task, got tasks of which "
-                "no two have a label in common: a kept model cannot tell the classes "
-                "of a new task. Use ProtoNetClassifier for labels of a task's own."
-            )
+        self._learn_shared_labels(rows, classes)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)
 
     def _ask_out_of_fold(self, estimator: Any, rows: TaskRows) -> np.ndarray:
         return out_of_fold(estimator, rows, self.classes_)
-
-    def _positions(self, rows: TaskRows) -> np.ndarray:
-        """Return the position of each row's label; raise for labels not seen."""
-        remedy = "A kept model knows no other labels: fit on tasks that have them."
-        return check_known_labels(rows.y, self.classes_, rows.place_of, remedy)
 
     def _learn_to_weigh(
         self, rows: TaskRows, said: np.ndarray, usable: np.ndarray, draws: Draws

@@ -5,7 +5,6 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import torch
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -14,38 +13,15 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_meta.averaging import MemberPrior
 from sklearn_meta.base import BaseTaskEstimator
 from sklearn_meta.base._state import unchanged_on_error
-from sklearn_meta.episodes import RowEpisodeSampler
+from sklearn_meta.estimators.episode_rows import Draws, draw_episodes
 from sklearn_meta.members import fit_members
 from sklearn_meta.pooling import fit_member, with_seed
 from sklearn_meta.tasks import TaskRows
 
-__all__ = ["AdaptedMembers", "Draws", "KeptModelsEstimator"]
+__all__ = ["AdaptedMembers", "KeptModelsEstimator"]
 
-EPISODES_PER_TASK = 8
-N_EPISODES = (64, 512)
-N_QUERIES = 16
 # trees read their features as float32
 LARGEST_FEATURE = float(np.finfo(np.float32).max)
-
-
-class Draws(NamedTuple):
-    """Episodes of the old tasks as row numbers."""
-
-    task: np.ndarray  # (n_episodes,)
-    support: np.ndarray  # (n_episodes, n_support)
-    is_support: np.ndarray  # (n_episodes, n_support), bool
-    query: np.ndarray  # (n_queries,)
-    episode: np.ndarray  # (n_queries,), the episode of each query
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Support rows of each episode."""
-        return self.is_support.sum(1)
-
-    def sum_support(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum over each support of values with rows first."""
-        mask = self.is_support.reshape(*self.is_support.shape, *[1] * (values.ndim - 1))
-        return (values[self.support] * mask).sum(1)
 
 
 class AdaptedMembers(NamedTuple):
@@ -134,7 +110,8 @@ class KeptModelsEstimator(BaseTaskEstimator):
         said[:, 0] = self._ask_out_of_fold(estimator, rows)
         # no member is asked about the task it learned from: it knows the answers
         usable = np.arange(len(rows.sizes))[:, None] != np.r_[-1, model_task]
-        self._learn_to_weigh(rows, said, usable, self._draw(rows, seed))
+        draws = draw_episodes(rows, self._support_range(), seed)
+        self._learn_to_weigh(rows, said, usable, draws)
         self.n_tasks_ = len(rows.sizes)
         self._forget_adaptation()
         if rows.names is None:
@@ -158,26 +135,6 @@ class KeptModelsEstimator(BaseTaskEstimator):
         names = rows.names or []
         self.model_tasks_ = [names[task] for task in model_task]
         return model_task
-
-    def _draw(self, rows: TaskRows, seed: int) -> Draws:
-        """Draw episodes over the rows of the old tasks."""
-        n_tasks = len(rows.sizes)
-        n_episodes = int(np.clip(EPISODES_PER_TASK * n_tasks, *N_EPISODES))
-        unread = torch.empty(0)  # only row numbers are drawn
-        sampler = RowEpisodeSampler(
-            unread, unread, rows.sizes, self._support_range(), N_QUERIES
-        )
-        generator = torch.Generator().manual_seed(seed)
-        parts = (part.numpy() for part in sampler.sample(n_episodes, generator))
-        support, is_support, query, is_query = parts
-        episode, column = np.nonzero(is_query)
-        return Draws(
-            rows.codes[support[:, 0]],
-            support,
-            is_support,
-            query[episode, column],
-            episode,
-        )
 
     def _support_range(self) -> tuple[int, int]:
         """Return the fewest and the most support rows of an episode."""

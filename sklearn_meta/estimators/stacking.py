@@ -604,9 +604,7 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         self.verbose = verbose
 
     def _default_members(self) -> list[tuple[str, Any]]:
-        return default_classifiers(
-            self.preset, self.label_mode_, self._shot_range(), len(self.classes_)
-        )
+        return default_classifiers(self.preset, self.label_mode_, self._shot_range())
 
     def _own(self, member: Any) -> Any:
         """Give the meaning of labels to members that can be told."""

@@ -9,9 +9,12 @@ from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
+from sklearn_meta.estimators.pooled import Shifts
+from sklearn_meta.estimators.refit import OldRows, RefittedModels
 from sklearn_meta.estimators.stacked_members import AdaptedMixture, SharedColumns
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
+from sklearn_meta.shifts import RandomIntercept, ShiftPrecision
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.training import Checkpoint, seeded
 from sklearn_meta.whitening import ClassWhitening
@@ -34,9 +37,14 @@ RECORDS: dict[str, type] = {
         ClassWhitening,
         KernelHyperparameters,
         NumericScale,
+        OldRows,
         PooledModel,
+        RandomIntercept,
+        RefittedModels,
         SharedColumns,
         ShiftNoise,
+        ShiftPrecision,
+        Shifts,
     )
 }
 

@@ -2,6 +2,7 @@
 
 from sklearn_meta.pooling._cross_fit import (
     class_probabilities,
+    few_threads,
     fit_member,
     folds_by_task,
     out_of_fold,
@@ -13,6 +14,7 @@ from sklearn_meta.pooling._model import PooledModel, fit_pooled
 __all__ = [
     "PooledModel",
     "class_probabilities",
+    "few_threads",
     "fit_member",
     "fit_pooled",
     "folds_by_task",

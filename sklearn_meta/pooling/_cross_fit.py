@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GroupKFold, KFold
+from threadpoolctl import threadpool_limits
 
 from sklearn_meta.tasks import TaskRows
 
 N_FOLDS = 4
+MAX_ROWS_FOR_ONE_THREAD = 20_000
 # a probability below is not told from it by the few rows of a task
 SMALLEST_PROBABILITY = 1e-4
 
@@ -79,6 +81,16 @@ def fit_member(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEs
     if hasattr(estimator, "predict_proba") and len(np.unique(y)) == 1:
         return DummyClassifier(strategy="prior").fit(X, y)
     return clone(estimator).fit(X, y)
+
+
+def few_threads(n_rows: int) -> Any:
+    """Return a context in which small tables are boosted by one thread.
+
+    Threads wait for each other at every tree; with other work on the machine that
+    can take a hundred times as long as the work itself.
+    """
+    limit = 1 if n_rows <= MAX_ROWS_FOR_ONE_THREAD else None
+    return threadpool_limits(limit, user_api="openmp")
 
 
 def predict_numbers(model: Any, X: np.ndarray) -> np.ndarray:

@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
-from threadpoolctl import threadpool_limits
 
 from sklearn_meta.pooling._automatic import choose_pooled
 from sklearn_meta.pooling._cross_fit import (
     SMALLEST_PROBABILITY,
     class_probabilities,
+    few_threads,
     fit_member,
     out_of_fold,
     predict_numbers,
@@ -129,10 +129,8 @@ def fit_pooled(
     if classes is not None:
         check_known_labels(rows.y, classes, rows.place_of)
     seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    automatic = isinstance(estimator, str)
-    # threads that wait for each other at every tree of a small table cost the most
-    with threadpool_limits(1 if automatic else None, user_api="openmp"):
-        if automatic:
+    with few_threads(len(rows.y)):
+        if isinstance(estimator, str):
             name, chosen, said = choose_pooled(rows, classes, seed)
         else:
             name, chosen = type(estimator).__name__, with_seed(estimator, seed)
