@@ -45,8 +45,7 @@ def few_shot(tasks, i=-1, n_shots=4):
 def test_stacking_when_a_member_is_poor_then_it_weighs_little():
     # the point of weighing
     model = stack().fit(regression_tasks(12))
-    good, poor = model.weights_.T
-    assert (good > 0.99).all()
+    assert (model.weights_[:, 0] > 0.99).all()
     assert (model.held_out_scores_[:, 0] > model.held_out_scores_[:, 1]).all()
 
 
@@ -139,7 +138,7 @@ def test_stacking_when_one_table_then_rows_are_held_out():
     # it is a full scikit-learn regressor too
     X = np.random.default_rng(0).normal(size=(40, 2))
     model = stack().fit(X, X.sum(1))
-    assert model.shots_.tolist() == [27]
+    assert model.shots_.tolist() == [26]
     assert model.weights_[0, 0] > 0.99
     assert model.score(X, X.sum(1)) > 0.9
 

@@ -103,7 +103,7 @@ def _shared_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
 
 def _local_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
     """Return members in closed form, for classes that none of them has seen."""
-    members: Members = [("logistic", ProtoNetClassifier("whitened", n_shots=n_shots))]
+    members: Members = [("logistic", ProtoNetClassifier(n_shots=n_shots))]
     if preset != "fast":
         members.append(("kernel", DeepKernelClassifier(n_shots=n_shots)))
     if preset == "thorough":

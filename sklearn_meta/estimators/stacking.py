@@ -1,4 +1,4 @@
-"""Mixtures of different meta-estimators, weighed by what they said of held-out tasks."""
+"""Mixtures of meta-estimators, weighed by what they said of held-out tasks."""
 
 import warnings
 from abc import abstractmethod
@@ -72,7 +72,7 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
 
     @abstractmethod
     def _averages_folds(self, rows: TaskRows) -> bool:
-        """Return whether the models of the folds are kept; else members are refitted."""
+        """Return whether models of folds are kept; else members are fitted on all."""
 
     @abstractmethod
     def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
