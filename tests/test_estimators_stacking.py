@@ -173,7 +173,7 @@ def test_stacking_when_labels_are_local_then_new_classes_get_probabilities():
 def test_stacking_when_too_little_to_hold_out_then_a_warning_and_equal_weights():
     # nothing is decided silently
     X, y = np.random.default_rng(0).normal(size=(4, 2)), np.array([0, 0, 1, 1])
-    members = [("a", small(ProtoNetClassifier)), ("b", small(MAMLClassifier))]
+    members = [("a", small(MAMLClassifier)), ("b", small(MAMLClassifier))]
     with pytest.warns(FewTasksWarning, match="weigh alike"):
         model = MetaStackingClassifier(members, random_state=0).fit(X, y)
     np.testing.assert_array_equal(model.weights_, [[0.5, 0.5]])
