@@ -25,17 +25,18 @@ def comparison(store, collection, kind, found):
     known = store.scores(collection)
     scores = pd.concat([known[~known.method.isin(new.method)], new])
     rows = []
-    for method in dict.fromkeys(new.method):
-        for k in sorted(set(new.K)):
-            cells = [
-                cell
-                for metric in (PRIMARY[kind], SECONDARY[kind])
-                for cell in _cells(compare(scores, collection, kind, k, metric, method))
-            ]
-            extra = new[(new.method == method) & (new.K == k)]
-            covered = extra.coverage.mean() if kind == REGRESSION else float("nan")
-            rows.append([collection, k, method, *cells, f"{covered:.2f}"])
-    header = ["collection", "K", "method", *_header(kind), "coverage"]
+    for method, k in dict.fromkeys(zip(new.method, new.K, strict=True)):
+        pairs = [
+            compare(scores, collection, kind, k, metric, method)
+            for metric in (PRIMARY[kind], SECONDARY[kind])
+        ]
+        cells = [cell for pair in pairs for cell in _cells(pair)]
+        if kind == REGRESSION:
+            own = new[(new.method == method) & (new.K == k)]
+            cells.append(f"{own.coverage.mean():.3f}")
+        rows.append([collection, k, method, *cells])
+    last = [_last(kind)] if kind == REGRESSION else []
+    header = ["collection", "K", "method", *_header(kind), *last]
     return report.markdown_table(header, rows)
 
 

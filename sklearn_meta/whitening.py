@@ -10,29 +10,43 @@ from sklearn_meta.targets import LocalClasses
 
 __all__ = ["ClassWhitening", "CrossFitted", "cross_fit", "cross_fit_folds"]
 
-WITHIN_SHRINKAGE = 0.1
-# few classes say little about how classes spread: pull harder
-BETWEEN_SHRINKAGE = 0.3
+
+class View(NamedTuple):
+    """Where rows are whitened: in their own units or not, and how hard it is pulled."""
+
+    in_units: bool
+    shrinkage: float
+
+
+# the more a covariance is pulled to the identity, the more the units matter
+VIEWS = {
+    "white": View(False, 0.1),
+    "soft": View(False, 0.6),
+    "white plain": View(True, 0.1),
+    "soft plain": View(True, 0.6),
+}
+# few classes say little about how classes spread: as many say that all is equal
+BETWEEN_PSEUDO_CLASSES = 8
 N_FOLDS = 4
-FORMS = ("plain", "scaled", "between")
+FORMS = ("plain", "scaled", "white/between")
 MAX_HELD_OUT = 5
 
 
 class ClassWhitening(NamedTuple):
-    """Rows in their own units, standardised, and whitened.
+    """Rows in their own units, standardised, and whitened in several views.
 
-    The covariance within classes is made the identity, with axes along which classes
-    lie apart. In the form "between", each direction is then scaled by the share of its
-    variance that lies between classes, as in a two-covariance model (probabilistic
-    linear discriminant analysis [1]_).
+    In each view the covariance within classes is made the identity, with axes along
+    which classes lie apart, as in a two-covariance model (probabilistic linear
+    discriminant analysis [1]_).
 
     Parameters
     ----------
     center : ndarray of shape (n_features,)
         Mean of the class means.
-    axes : ndarray of shape (n_features, n_features)
-        Maps centred rows to the space in which classes are white.
-    spread : ndarray of shape (n_features,)
+    axes : ndarray of shape (n_views, n_features, n_features)
+        Maps centred rows to the space in which classes are white, for each of
+        ``VIEWS``.
+    spread : ndarray of shape (n_views, n_features)
         Variance of the class means along each axis there.
     units : ndarray of shape (n_features,)
         Undoes the scaling of each feature, up to a common factor: where all features
@@ -69,24 +83,22 @@ class ClassWhitening(NamedTuple):
         units : ndarray of shape (n_features,), default=None
             By what each feature was divided; None if all have one unit.
         """
+        units = np.ones(X.shape[1]) if units is None else units
+        units = units / np.sqrt(np.mean(units**2))
         means = _means(X, classes.row_cell, len(cells))
         task_means = _means(means[cells], classes.cell_task[cells])
         inside = (X - means[classes.row_cell])[cells[classes.row_cell]]
+        apart = means[cells] - task_means[classes.cell_task[cells]]
         n_tasks = len(np.unique(classes.cell_task[cells]))
-        within = _covariance(inside, len(inside) - cells.sum(), WITHIN_SHRINKAGE)
-        variances, axes = eigh(within)
-        whiten = axes / np.sqrt(variances)
-        apart = (means[cells] - task_means[classes.cell_task[cells]]) @ whiten
-        between = _covariance(apart, cells.sum() - n_tasks, BETWEEN_SHRINKAGE)
-        spread, axes = eigh(between)
-        units = np.ones(X.shape[1]) if units is None else units
-        units = units / np.sqrt(np.mean(units**2))
-        return cls(means[cells].mean(0), whiten @ axes, spread, units)
-
-    @property
-    def components(self) -> np.ndarray:
-        """Maps centred rows to the form "between", of a mean square of about 1."""
-        return self.axes * np.sqrt(self.spread / (1 + self.spread) / self.spread.mean())
+        degrees = len(inside) - cells.sum(), cells.sum() - n_tasks
+        axes, spread = zip(
+            *(
+                _whiten(inside, apart, degrees, view.shrinkage, units**view.in_units)
+                for view in VIEWS.values()
+            ),
+            strict=True,
+        )
+        return cls(means[cells].mean(0), np.stack(axes), np.stack(spread), units)
 
     def transform(self, X: np.ndarray, forms: Sequence[str] = FORMS) -> np.ndarray:
         """Return some forms of the rows side by side.
@@ -95,30 +107,50 @@ class ClassWhitening(NamedTuple):
         ----------
         X : ndarray of shape (n_rows, n_features)
             Scaled rows.
-        forms : sequence of {"plain", "scaled", "white", "between", "spread"}
-            "plain" in their own units, "scaled" as they come, "white" with the identity
-            as covariance within classes up to a factor, so that the mean square over
-            all classes is 1, and "between". "spread" is no form of the row but the
-            logarithm of the variance of class means along each axis of "white".
+        forms : sequence of str
+            "plain" in their own units, "scaled" as they come, and for each view of
+            ``VIEWS``: "<view>" with a multiple of the identity as covariance within
+            classes, so that the mean square over all classes is 1;
+            "<view>/between" with each axis then scaled by the share of its variance
+            that lies between classes; and "<view>/spread", which is no form of the row
+            but the logarithm of the variance of class means along each axis of
+            "<view>", the same in all rows.
 
         Returns
         -------
         blocks : ndarray of shape (n_rows, n_forms * n_features)
             Centred.
         """
-        centred = X - self.center
-        blocks = {
-            "plain": lambda: centred * self.units,
-            "scaled": lambda: centred,
-            "white": lambda: centred @ self.axes / np.sqrt(1 + self.spread.mean()),
-            "between": lambda: centred @ self.components,
-            "spread": lambda: np.broadcast_to(self._log_spread(), X.shape),
-        }
-        return np.hstack([blocks[form]() for form in forms])
+        return np.hstack([self._form(X - self.center, *f.split("/")) for f in forms])
 
-    def _log_spread(self) -> np.ndarray:
-        """Logarithm of the variance of class means along each axis of "white"."""
-        return np.log(self.spread / (1 + self.spread.mean()))
+    def _form(self, centred: np.ndarray, name: str, part: str = "") -> np.ndarray:
+        """Return one form of centred rows, of their shape."""
+        if name not in VIEWS:
+            return centred * self.units if name == "plain" else centred
+        view = list(VIEWS).index(name)
+        axes, spread = self.axes[view], self.spread[view]
+        if part == "spread":
+            level = np.log(spread / (1 + spread.mean()))
+            return np.broadcast_to(level, centred.shape)
+        if part == "between":
+            return centred @ (axes * np.sqrt(spread / (1 + spread) / spread.mean()))
+        return centred @ axes / np.sqrt(1 + spread.mean())
+
+
+def _whiten(
+    inside: np.ndarray,
+    apart: np.ndarray,
+    degrees: tuple[int, int],
+    shrinkage: float,
+    units: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the axes along which classes are white, and how far they spread there."""
+    n_rows, n_classes = degrees
+    variances, axes = eigh(_covariance(inside * units, n_rows, shrinkage))
+    whiten = units[:, None] * axes / np.sqrt(variances)
+    pull = BETWEEN_PSEUDO_CLASSES / (BETWEEN_PSEUDO_CLASSES + n_classes)
+    spread, axes = eigh(_covariance(apart @ whiten, n_classes, pull))
+    return whiten @ axes, spread
 
 
 class CrossFitted(NamedTuple):

@@ -67,6 +67,10 @@ VARIANTS = [
     (MAMLClassifier, {"variant": "reptile", "label_mode": "task"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "network"}),
     (ProtoNetClassifier, {"label_mode": "task", "embedding": "whitened"}),
+    (
+        ProtoNetClassifier,
+        {"embedding": "whitened", "head": "discriminant"} | {"label_mode": "task"},
+    ),
     (ProtoNetClassifier, {"distance": "cosine"}),
     (DeepKernelClassifier, {"label_mode": "task", "hidden_layer_sizes": ()}),
     (DeepKernelClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
@@ -138,9 +142,16 @@ def trained_on_episodes():
     return [e for e in trained_small() if vars(e).get("hidden_layer_sizes") != ()]
 
 
+def holds_classes_out(estimator):
+    """Return whether it learns numbers on classes held out of a whitening."""
+    local = getattr(estimator, "label_mode", "") == "task"
+    kernel = isinstance(estimator, DeepKernelClassifier) and local
+    return kernel or getattr(estimator, "embedding", "") == "whitened"
+
+
 def name_of(estimator):
     """Return a readable test id."""
-    options = ("variant", "embedding", "distance", "architecture", "label_mode")
+    options = ("variant", "embedding", "head", "distance", "architecture", "label_mode")
     options += ("correction", "init", "feature_dropout")
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]

@@ -9,6 +9,7 @@ from sklearn_meta import ProtoNetClassifier, TaskCollection, few_shot_split
 from sklearn_meta.estimators import whitened
 from sklearn_meta.estimators.classifier import thin_out
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
+from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.tasks import TaskRows
 
 
@@ -89,9 +90,25 @@ def test_embedding_when_auto_whitens_few_local_classes(params, tasks, expected):
 def test_embedding_when_whitening_cannot_be_raises(params):
     """The closed form is for local labels and Euclidean distances."""
     model = small(ProtoNetClassifier, embedding="whitened", label_mode="task")
-    match = "embedding='whitened' needs labels local .* Use embedding='network'"
+    match = "embedding='whitened' .* need labels local .* Use embedding='network'"
     with pytest.raises(ValueError, match=match):
         model.set_params(**params).fit(class_tasks())
+
+
+def test_discriminant_head_tells_classes_apart_from_one_row():
+    """Twenty numbers and two covariances are all it learns."""
+    model = small(ProtoNetClassifier, head="discriminant").fit(local_tasks(12))
+    assert model.embedding_ == "whitened"
+    assert sum(p.numel() for p in model.learner_.parameters()) == 20
+    assert few_shot_score(model, local_tasks(12), n_shots=1, random_state=0) > 0.6
+
+
+@pytest.mark.parametrize("wrong", [{"embedding": "network"}, {"label_mode": "shared"}])
+def test_discriminant_head_without_whitened_rows_raises(wrong):
+    """A network has no covariances of classes."""
+    model = small(ProtoNetClassifier, head="discriminant", **wrong)
+    with pytest.raises(ValueError, match="head='discriminant' need labels local"):
+        model.fit(class_tasks())
 
 
 def test_early_stopping_when_whitening_raises():

@@ -99,7 +99,7 @@ LOCAL_CLASSIFIERS = {
     "protomaml_vmap": lambda: _class_maml(6, head="prototypes", wrap=True),
     "protoanil": lambda: _class_maml(6, head="prototypes", adapted="head"),
     "logistic": lambda: LogisticPrototypeLearner(),
-    "discriminant": lambda: DiscriminantLearner(),
+    "discriminant": lambda: DiscriminantLearner(n_views=2),
     "class_blocks": lambda: LocalClassKernelLearner(2, 2),
     "class_blocks_deep": lambda: LocalClassKernelLearner(
         2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)

@@ -5,7 +5,13 @@ import pytest
 
 from sklearn_meta import whitening
 from sklearn_meta.targets import LocalClasses
-from sklearn_meta.whitening import ClassWhitening, cross_fit, cross_fit_folds
+from sklearn_meta.whitening import (
+    VIEWS,
+    ClassWhitening,
+    View,
+    cross_fit,
+    cross_fit_folds,
+)
 
 
 @pytest.fixture
@@ -24,39 +30,70 @@ def _within(Z, cells):
     return centred.T @ centred / (len(Z) - cells.max() - 1)
 
 
-def test_whitening_without_shrinkage_makes_covariances_diagonal(table, monkeypatch):
+@pytest.mark.parametrize("in_units", [False, True])
+def test_whitening_without_shrinkage_makes_covariances_diagonal(
+    table, monkeypatch, in_units
+):
     # definition: whiten within classes, then turn to the axes between them
-    monkeypatch.setattr(whitening, "WITHIN_SHRINKAGE", 0.0)
-    monkeypatch.setattr(whitening, "BETWEEN_SHRINKAGE", 0.0)
+    monkeypatch.setattr(whitening, "VIEWS", {"bare": View(in_units, 0.0)})
+    monkeypatch.setattr(whitening, "BETWEEN_PSEUDO_CLASSES", 0)
     X, classes = table
-    found = ClassWhitening.of(X, classes, np.ones(6, bool)).transform(X)[:, 6:]
-    covariance = _within(found, classes.row_cell)
-    scale = np.sqrt(np.diag(covariance))
-    np.testing.assert_allclose(
-        covariance / np.outer(scale, scale), np.eye(3), atol=1e-9
-    )
+    units = np.array([1.0, 5.0, 0.1])
+    fitted = ClassWhitening.of(X, classes, np.ones(6, bool), units)
+    found = fitted.transform(X, ["bare"]) * np.sqrt(1 + fitted.spread.mean())
+    np.testing.assert_allclose(_within(found, classes.row_cell), np.eye(3), atol=1e-9)
     means = np.array([found[classes.row_cell == c].mean(0) for c in range(6)])
-    between = np.cov(means.T)
-    assert np.abs(between - np.diag(np.diag(between))).max() < 1e-9 * between.max()
+    np.testing.assert_allclose(np.cov(means.T), np.diag(fitted.spread[0]), atol=1e-8)
+
+
+def test_whitening_pulled_all_the_way_keeps_to_the_units(table, monkeypatch):
+    # where nothing is believed of a covariance, the units say what matters
+    monkeypatch.setattr(whitening, "VIEWS", {"pulled": View(True, 1.0)})
+    X, classes = table
+    units = np.array([1.0, 5.0, 0.1])
+    fitted = ClassWhitening.of(X, classes, np.ones(6, bool), units)
+    white, plain = (fitted.transform(X[:9], [form]) for form in ("pulled", "plain"))
+    ratio = np.linalg.norm(white, axis=1) / np.linalg.norm(plain, axis=1)
+    np.testing.assert_allclose(ratio, ratio[0])
+
+
+def test_whitened_rows_have_a_mean_square_of_about_one(table):
+    # learners start from numbers that suppose it
+    X, classes = table
+    fitted = ClassWhitening.of(X, classes, np.ones(6, bool))
+    for form in [*VIEWS, "white/between"]:
+        assert 0.4 < np.mean(fitted.transform(X, [form]) ** 2) < 2.5
 
 
 def test_whitening_gives_weight_to_directions_that_separate(rng, monkeypatch):
     # a feature that is noise must count less than one that tells classes apart
-    monkeypatch.setattr(whitening, "BETWEEN_SHRINKAGE", 0.0)
-    y = np.repeat(np.arange(8), 50)
-    X = rng.normal(size=(400, 2))
-    X[:, 0] += 5 * rng.normal(size=8)[y]
-    classes = LocalClasses.of(y, np.zeros(400, int))
-    fitted = ClassWhitening.of(X, classes, np.ones(8, bool))
-    gain = np.linalg.norm(fitted.components, axis=1)
+    monkeypatch.setattr(whitening, "BETWEEN_PSEUDO_CLASSES", 0)
+    y = np.repeat(np.arange(40), 50)
+    X = rng.normal(size=(2000, 2))
+    X[:, 0] += 5 * rng.normal(size=40)[y]
+    classes = LocalClasses.of(y, np.zeros(2000, int))
+    fitted = ClassWhitening.of(X, classes, np.ones(40, bool))
+    moved = fitted.transform(fitted.center + np.eye(2), ["white/between"])
+    gain = np.linalg.norm(moved, axis=1)
     assert gain[0] > 2 * gain[1]
+
+
+def test_spread_is_the_same_in_all_rows_and_that_of_class_means(table):
+    # what a head must know besides the whitened row
+    X, classes = table
+    fitted = ClassWhitening.of(X, classes, np.ones(6, bool))
+    white, spread = np.hsplit(fitted.transform(X, ["white", "white/spread"]), 2)
+    assert (spread == spread[0]).all()
+    means = np.array([white[classes.row_cell == c].mean(0) for c in range(6)])
+    largest = means.var(0).argmax()
+    assert spread[0].argmax() == largest
 
 
 def test_whitening_of_rows_that_do_not_differ_stays_finite():
     # constant columns and single rows must not make a singular matrix
     classes = LocalClasses.of(np.repeat([0, 1], 3), np.zeros(6, int))
     fitted = ClassWhitening.of(np.ones((6, 2)), classes, np.ones(2, bool))
-    assert np.isfinite(fitted.transform(np.ones((6, 2)))).all()
+    assert np.isfinite(fitted.transform(np.ones((6, 2)), list(VIEWS))).all()
 
 
 def test_whitening_ignores_the_cells_that_are_held_out(table):
@@ -65,7 +102,7 @@ def test_whitening_ignores_the_cells_that_are_held_out(table):
     seen = np.array([True, True, True, True, False, False])
     moved = X + 100.0 * ~seen[classes.row_cell][:, None]
     before, after = (ClassWhitening.of(rows, classes, seen) for rows in (X, moved))
-    np.testing.assert_array_equal(before.components, after.components)
+    np.testing.assert_array_equal(before.axes, after.axes)
 
 
 @pytest.mark.parametrize("n_classes", [4, 5, 9, 30])

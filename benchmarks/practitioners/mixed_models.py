@@ -35,7 +35,10 @@ class LinearMixedModel(Method):
         kept = independent_columns(columns)
         X = np.column_stack([np.ones(len(rows)), columns[:, kept]])
         model = MixedLM(y, X, groups=task, exog_re=design(columns, self.slopes))
-        found = model.fit(reml=True, method=["lbfgs"], maxiter=200)
+        try:
+            found = model.fit(reml=True, method=["lbfgs"], maxiter=200)
+        except np.linalg.LinAlgError:  # tasks do not differ; Powell takes no gradient
+            found = model.fit(reml=True, method=["powell"], maxiter=200)
         covariance = np.atleast_2d(np.asarray(found.cov_re))
         self.effects = self.slopes, _positive(covariance), float(found.scale)
         fixed = np.asarray(found.fe_params)

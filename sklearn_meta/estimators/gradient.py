@@ -101,7 +101,8 @@ default="maml"
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
     proximity : float, default=0.1
-        Strength of the pull to the start, > 0, for "imaml" only.
+        Strength of the pull to the start, > 0, for "imaml" only. Far below
+        ``1 / (inner_lr * inner_steps)`` the steps end before they feel it.
     cg_steps : int, default=5
         Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
         order.
@@ -394,7 +395,8 @@ default="maml"
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
     proximity : float, default=0.1
-        Strength of the pull to the start, > 0, for "imaml" only.
+        Strength of the pull to the start, > 0, for "imaml" only. Far below
+        ``1 / (inner_lr * inner_steps)`` the steps end before they feel it.
     cg_steps : int, default=5
         Steps of conjugate gradients in an outer gradient, for "imaml" only; 0 is first
         order.

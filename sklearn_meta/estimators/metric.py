@@ -10,9 +10,14 @@ from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.whitened import WhitenedClassesMixin
-from sklearn_meta.learners import LogisticPrototypeLearner, PrototypeLearner
+from sklearn_meta.learners import (
+    DiscriminantLearner,
+    LogisticPrototypeLearner,
+    PrototypeLearner,
+)
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
+from sklearn_meta.whitening import FORMS, VIEWS
 
 __all__ = ["ProtoNetClassifier"]
 
@@ -38,10 +43,16 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         "network": a network, with the nearest prototype as in [1]_. "whitened": the
         rows beside their whitening by the covariances within and between the
         meta-training classes, in closed form, with a logistic head that starts at the
-        prototypes; only eleven numbers are learned, so that few classes are enough.
+        prototypes; only eleven numbers are learned, so that few classes are enough
+        (``head`` has another).
         "auto": "whitened" for labels local to the task with at most 64 classes (of all
         tasks), if no network is asked for by ``hidden_layer_sizes``, ``module`` or
         another ``distance``. ``embedding_`` tells.
+    head : {"logistic", "discriminant"}, default="logistic"
+        What reads whitened rows. "discriminant" is probabilistic linear discriminant
+        analysis [4]_ in closed form: class means shrunk by how far classes spread along
+        each axis, with twenty learned numbers. It is the cheapest, and good with one
+        row of a class; "logistic" is better with more.
     distance : {"euclidean", "cosine", "mahalanobis"}, default="euclidean"
         Squared Euclidean distance, cosine similarity, or the squared Mahalanobis
         distance under a regularised covariance per class [2]_.
@@ -182,6 +193,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
        visual classification", CVPR 2020, equation 2.
     .. [3] D. Böhning, "Multinomial logistic regression algorithm", Annals of the
        Institute of Statistical Mathematics 44, 1992.
+    .. [4] S. Ioffe, "Probabilistic linear discriminant analysis", ECCV 2006.
 
     Examples
     --------
@@ -198,6 +210,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         **BaseMetaEstimator._parameter_constraints,
         "hidden_layer_sizes": [tuple, list, None],
         "embedding": [StrOptions({"auto", "network", "whitened"})],
+        "head": [StrOptions({"logistic", "discriminant"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "pooled_estimator": POOLED_CLASSIFIER,
@@ -210,6 +223,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         *,
         activation="relu",
         embedding="auto",
+        head="logistic",
         distance="euclidean",
         module=None,
         module_params=None,
@@ -239,6 +253,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.embedding = embedding
+        self.head = head
         self.distance = distance
         self.module = module
         self.module_params = module_params
@@ -269,6 +284,13 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         """Whiten rows where no network embeds them."""
         return self.embedding_ == "whitened"
 
+    @property
+    def _forms(self) -> tuple[str, ...]:
+        """The forms of a row that the head reads."""
+        if self.head == "logistic":
+            return FORMS
+        return tuple(form for view in VIEWS for form in (view, f"{view}/spread"))
+
     def _learn_targets(self, rows: TaskRows) -> None:
         """Choose the embedding and, in closed form, learn how classes differ."""
         cells = LocalClasses.of(rows.y, rows.codes)
@@ -279,22 +301,27 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         """Return the embedding to use; "auto" whitens where classes are few."""
         default_network = self.module is None and self.distance == "euclidean"
         can_whiten = self.label_mode_ == "task" and default_network
-        if self.embedding == "whitened" and not can_whiten:
+        if self.embedding == "network" and self.head == "logistic":
+            return "network"
+        if self.embedding == "auto" and self.head == "logistic":
+            few = n_classes <= MAX_CLASSES_TO_WHITEN
+            whitens = can_whiten and few and self.hidden_layer_sizes is None
+            return "whitened" if whitens else "network"
+        if self.embedding == "network" or not can_whiten:
             raise ValueError(
-                "embedding='whitened' needs labels local to the task, module=None and "
-                f"distance='euclidean'; got label_mode_={self.label_mode_!r}, "
-                f"{self.module!r} and {self.distance!r}. Use embedding='network' or "
-                "'auto'."
+                "embedding='whitened' and head='discriminant' need labels local to the "
+                "task, module=None, distance='euclidean' and no embedding='network'; "
+                f"got label_mode_={self.label_mode_!r}, {self.module!r}, "
+                f"{self.distance!r} and {self.embedding!r}. Use embedding='network' "
+                "with head='logistic', which a network ignores."
             )
-        if self.embedding != "auto":
-            return self.embedding
-        few = n_classes <= MAX_CLASSES_TO_WHITEN
-        whitens = can_whiten and few and self.hidden_layer_sizes is None
-        return "whitened" if whitens else "network"
+        return "whitened"
 
     def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
         """Build the head of the whitened rows, or a network with prototypes."""
-        if self.embedding_ == "whitened":
+        if self._whitens():
+            if self.head == "discriminant":
+                return DiscriminantLearner(len(VIEWS))
             return LogisticPrototypeLearner()
         shared = self.label_mode_ == "shared"
         return PrototypeLearner(
@@ -307,12 +334,12 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
     def _hold_out(
         self, rows: TaskRows, validation: TaskRows | None, random_state: Any
     ) -> HeldOut:
-        """Hold nothing out for eleven numbers that are cross-fitted."""
+        """Hold nothing out for a few numbers that are cross-fitted."""
         if self.embedding_ == "network":
             return super()._hold_out(rows, validation, random_state)
         if self.early_stopping is True:
             raise ValueError(
                 "early_stopping=True has nothing to stop for embedding='whitened', "
-                "which learns eleven numbers on held-out classes. Use 'auto' or False."
+                "which learns a few numbers on held-out classes. Use 'auto' or False."
             )
         return HeldOut(rows, None)

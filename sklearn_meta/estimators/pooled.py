@@ -96,6 +96,7 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
             estimator is then as it was before.
         """
         with unchanged_on_error(self):
+            self._shot_range()  # `score` needs it
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
             self._learn_labels(rows)
             classes = getattr(self, "classes_", None)
@@ -163,6 +164,10 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         else:
             self.adapted_ = self._shifts(rows)
         self.task_names_ = rows.names
+
+    def _shifts_tasks(self) -> bool:
+        """Return whether supports shift predictions; one table tells of no shifts."""
+        return self.correction == "shift" and self.n_tasks_ > 1
 
     def _ask_refitted(self, X: np.ndarray, codes: np.ndarray, ask: Any) -> np.ndarray:
         """Return ``ask(model, X)`` of prepared rows, each by the model of its task."""
@@ -240,7 +245,8 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
     :math:`\bar r` of :math:`K` support rows the level of a new task is
     :math:`\mu + w (\bar r - \mu)` with :math:`w = \tau^2 / (\tau^2 + \sigma^2 / K)`,
     the best linear unbiased prediction [1]_, and its prediction has the variance
-    :math:`\sigma^2 + \tau^2 (1 - w)`. "refit" states this variance too.
+    :math:`\sigma^2 + \tau^2 (1 - w)`. "refit" states this variance too. One table,
+    without tasks, tells nothing of levels: it is not shifted.
 
     References
     ----------
@@ -283,7 +289,7 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
     def _shifts(self, rows: TaskRows) -> Shifts:
         """Return the levels of tasks given the support, or given nothing."""
         counts, total = rows.sizes, sum_by_group(self._residuals(rows), rows.sizes)
-        if self.correction == "none":
+        if not self._shifts_tasks():
             counts, total = 0 * counts, 0 * total
         return Shifts(*self.intercept_.posterior(counts, total))
 
@@ -447,7 +453,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         """Return the most probable shifts of the logits, or none."""
         logits, labels = self._logits(rows.X), self._labels(rows)
         shift = np.zeros((len(rows.sizes), len(self.classes_)))
-        if self.correction == "shift":
+        if self._shifts_tasks():
             precision = self.precision_.at(rows.sizes)
             shift = map_shift(logits, labels, rows.sizes, precision)
         return Shifts(shift, np.zeros_like(shift))

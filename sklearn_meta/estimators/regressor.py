@@ -1,6 +1,7 @@
 """What meta-regressors share: one numeric target, predicted as a Gaussian."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -148,6 +149,13 @@ class MetaRegressorMixin(TaskRegressorMixin):
     def _offset(self, X: np.ndarray) -> np.ndarray | float:
         """Return what the learner's target is counted from."""
         return 0.0 if self.pooled_ is None else X[:, -1]
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        X = np.empty((0, self.learner_shape_[0]))
+        new._adapt_to(TaskRows(X, np.empty(0), np.zeros(1, int), None))
+        return new
 
     def _learn_targets(self, rows: TaskRows) -> None:
         """Learn the scale of the target from the meta-training rows."""

@@ -53,6 +53,7 @@ from sklearn_meta.functional.networks import (
     zero_padding,
 )
 from sklearn_meta.functional.offsets import add_offset, last_columns
+from sklearn_meta.functional.outer_gradient import outer_gradient
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
 from sklearn_meta.functional.prototypes import (
     class_counts,
@@ -102,6 +103,7 @@ __all__ = [
     "masked_mean_pool",
     "masked_task_mean",
     "mean_per_task",
+    "outer_gradient",
     "output_size",
     "perceptron_chain",
     "run_perceptron",

@@ -123,6 +123,44 @@ class InnerLoss(NamedTuple):
         """
         return (self.mean(outputs) - self.Y).mul_(self.weight)
 
+    def times(self, factor: Tensor | float) -> "InnerLoss":
+        """The same loss times a number.
+
+        Parameters
+        ----------
+        factor : Tensor of shape () or float
+            The number.
+
+        Returns
+        -------
+        InnerLoss
+            With the weights scaled.
+        """
+        return self._replace(weight=factor * self.weight)
+
+    def part(self, tasks: slice, n_rows: int) -> "InnerLoss":
+        """The loss of some tasks, and of their first rows.
+
+        Parameters
+        ----------
+        tasks : slice
+            Which tasks.
+        n_rows : int
+            How many rows; those beyond must be padding.
+
+        Returns
+        -------
+        InnerLoss
+            Views of the same tensors.
+        """
+        return InnerLoss(
+            self.Y[tasks, :n_rows],
+            self.weight[tasks, :n_rows],
+            self.has_classes,
+            None if self.present is None else self.present[tasks],
+            None if self.offset is None else self.offset[tasks, :n_rows],
+        )
+
     def mean_change(self, mean: Tensor, change: Tensor) -> Tensor:
         """Directional derivative of the mean as the outputs change.
 

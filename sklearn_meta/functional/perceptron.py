@@ -193,7 +193,7 @@ def backward_pass(
         bend = None if curvature is None else curvature * u
         layers.append(LayerTape(trace.name, trace.weight, trace.h, slope, delta, bend))
         if trace is not traces[0]:
-            u = delta @ trace.weight
+            u = _matmul(delta, trace.weight)
     return layers[::-1]
 
 
@@ -294,7 +294,7 @@ def add_hessian_product(
         if i:
             add_product_(sums[weight], layer.delta, h_changes[i - 1], alpha)
         if i or with_rows:
-            u_change = delta_change @ layer.weight
+            u_change = _matmul(delta_change, layer.weight)
             u_change.baddbmm_(layer.delta, direction[weight])
     return sums, u_change if with_rows else None
 
@@ -380,6 +380,12 @@ def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
 
 
+def _matmul(rows: Tensor, matrix: Tensor) -> Tensor:
+    """``rows @ matrix``, the matrix shared or of each task."""
+    # for a stack of matrices `@` takes a dozen views before it comes to this
+    return rows @ matrix if matrix.ndim == 2 else torch.bmm(rows, matrix)
+
+
 def _add_matmul_(total: Tensor, rows: Tensor, matrix: Tensor) -> None:
     """Add ``rows @ matrix`` in place, the matrix shared or of each task."""
     if matrix.ndim == 2:
@@ -412,8 +418,8 @@ def add_product_(total: Tensor, delta: Tensor, h: Tensor, alpha: float) -> None:
 def _product(delta: Tensor, h: Tensor) -> Tensor:
     """``delta^T h`` of every task, as `add_product`."""
     if delta.shape[-1] > h.shape[-1]:
-        return (h.mT @ delta).mT
-    return delta.mT @ h
+        return torch.bmm(h.mT, delta).mT
+    return torch.bmm(delta.mT, h)
 
 
 def add_rows(base: Tensor, delta: Tensor, alpha: float) -> Tensor:

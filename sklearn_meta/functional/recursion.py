@@ -206,17 +206,17 @@ class _InnerLoop(Function):
     def forward(ctx: Any, plan: _Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         """Take the steps and keep their tapes."""
         params = dict(zip(plan.names, inputs, strict=False))
-        ctx.plan, ctx.tapes = plan, []
-        ctx.shared = _shared_names(plan.chain, params)
-        for _ in range(plan.n_steps):
-            traces = forward_pass(plan.chain, params, X)
-            tape = record(traces, plan.loss, curved=plan.second_order)
-            params = step_down(
-                with_task_axis(plan.chain, params, len(X)), tape, plan.lr
-            )
-            if plan.second_order or plan.rate_names:
-                ctx.tapes.append(tape)
-        return tuple(params[name] for name in plan.names)
+        ctx.plan, ctx.shared = plan, shared_names(plan.chain, params)
+        adapted, ctx.tapes = take_steps(
+            plan.chain,
+            params,
+            X,
+            plan.loss,
+            plan.lr,
+            plan.n_steps,
+            second_order=plan.second_order,
+        )
+        return tuple(adapted[name] for name in plan.names)
 
     @staticmethod
     @once_differentiable  # the recursion itself has no graph
@@ -236,6 +236,40 @@ class _InnerLoop(Function):
         of_params = [found.of_start[name].contiguous() for name in plan.names]
         of_rates = [found.of_rates.get(name) for name in plan.rate_names]
         return None, found.of_rows, *of_params, *of_rates
+
+
+def take_steps(
+    chain: Chain,
+    params: Mapping[str, Tensor],
+    X: Tensor,
+    loss: InnerLoss,
+    lr: Rates,
+    n_steps: int,
+    *,
+    second_order: bool = True,
+) -> tuple[Parameters, list[Tape]]:
+    """The steps of `adapt_by_recursion`, and the tapes that `meta_gradient` asks for.
+
+    Parameters
+    ----------
+    chain, params, X, loss, lr, n_steps, second_order
+        As in :func:`adapt_by_recursion`.
+
+    Returns
+    -------
+    params : dict of str to Tensor of shape (n_tasks, ...)
+        Adapted parameters.
+    tapes : list of Tape
+        Those of the steps, first to last; none for first order with a constant rate.
+    """
+    tapes = []
+    keep = second_order or isinstance(lr, Mapping)
+    for _ in range(n_steps):
+        tape = record(forward_pass(chain, params, X), loss, curved=second_order)
+        params = step_down(with_task_axis(chain, params, len(X)), tape, lr)
+        if keep:
+            tapes.append(tape)
+    return with_task_axis(chain, params, len(X)), tapes
 
 
 def step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
@@ -266,7 +300,7 @@ def _subtract_rate_gradient(
         total -= (gradients[name] * v[name]).sum_to_size(total.shape)
 
 
-def _shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
+def shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
     """Names of the parameters without an axis of tasks."""
     n_axes = {f"{name}.weight": 2 for name, _ in chain}
     return {name for name, p in params.items() if p.ndim == n_axes.get(name, 1)}
@@ -276,7 +310,7 @@ def with_task_axis(
     chain: Chain, params: Mapping[str, Tensor], n_tasks: int
 ) -> Parameters:
     """The parameters with an axis of tasks, as views."""
-    shared = _shared_names(chain, params)
+    shared = shared_names(chain, params)
     return {
         name: p.expand(n_tasks, *p.shape) if name in shared else p
         for name, p in params.items()

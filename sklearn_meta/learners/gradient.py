@@ -1,6 +1,7 @@
 """Learners that adapt by steps of gradient descent on the support rows."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from sklearn_meta.functional import (
     inner_loop,
     last_columns,
     mask_absent,
+    masked_task_mean,
     perceptron_chain,
     run_perceptron,
     squared_error,
@@ -36,6 +38,13 @@ from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
+from sklearn_meta.learners.outer_step import (
+    InnerLoop,
+    Noise,
+    Rows,
+    is_known,
+    loss_by_formulas,
+)
 
 Params = dict[str, Tensor]
 
@@ -232,7 +241,10 @@ class GradientLearner(nn.Module):
                 start, rows, Y, support_mask, state, offset, visit
             )
         state = {**state, **params, "diverged": diverged}
-        return state if self._is_differentiable() else _detached(state)
+        if self._is_differentiable():
+            return state
+        # in the order in which a file gives them back: products round by it
+        return {name: t.contiguous() for name, t in _detached(state).items()}
 
     def query(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
         """Predict query rows with adapted parameters.
@@ -265,6 +277,68 @@ class GradientLearner(nn.Module):
     ) -> Tensor | Gaussian:
         """Adapt to the support rows, then predict the query rows."""
         return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+
+    def training_loss(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+        Y_query: Tensor,
+        query_mask: Tensor,
+        *,
+        criterion: Callable[[Any, Tensor], Tensor],
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Mean loss of the query rows of the tasks, to be differentiated once.
+
+        Where the whole network is a perceptron that adapts, and the criterion is the
+        usual one, the gradient comes from formulas and autograd has nothing to do.
+
+        Parameters
+        ----------
+        X_support, Y_support, support_mask : Tensor
+            As in `adapt`.
+        X_query, Y_query, query_mask : Tensor
+            Query rows, shaped like support rows.
+        criterion : callable
+            Loss of every query row, given the prediction and `Y_query`.
+        progress : float, default=0.0
+            Share of the outer steps that are done, in [0, 1]; ignored here.
+
+        Returns
+        -------
+        Tensor of shape ()
+            A mean over a task's own query rows, then over tasks.
+        """
+        loop = self._outer_loop_by_formulas(criterion)
+        if loop is not None:
+            support = Rows(X_support, Y_support, support_mask)
+            query = Rows(X_query, Y_query, query_mask)
+            return loss_by_formulas(loop, support, query, self._noise(), self.n_offsets)
+        prediction = self(X_support, Y_support, support_mask, X_query)
+        return masked_task_mean(criterion(prediction, Y_query), query_mask)
+
+    def _outer_loop_by_formulas(
+        self, criterion: Callable[[Any, Tensor], Tensor]
+    ) -> InnerLoop | None:
+        """What all tasks share, if the outer gradient is known in formulas."""
+        start = self._chain_parameters()
+        whole = self.head == "linear" and not self._frozen_layers
+        # a subclass may take steps of another kind
+        plain = type(self)._descend is GradientLearner._descend
+        if not (whole and plain and self._is_recursive(start)):
+            return None
+        if not is_known(criterion, self.likelihood):
+            return None
+        rates, n_steps = self._current_rates(), self._n_steps()
+        return InnerLoop(self._chain, start, rates, n_steps, self.second_order)
+
+    def _noise(self) -> Noise | None:
+        """The spread of a regression's predictions."""
+        if self.likelihood == "categorical":
+            return None
+        return Noise(self.noise_intercept, self.noise_slope, self.std_floor)
 
     def _check_adaptable(self) -> None:
         """Reject a network of which the inner loop could move nothing."""

@@ -36,6 +36,8 @@ class ImplicitLearner(PathFreeLearner):
     proximity : float, default=0.1
         Strength :math:`\lambda` of the pull to the start, > 0, in units of the loss
         over squared parameters.
+        Far below 1 / (inner_lr * inner_steps) the steps end before they feel it, and
+        the implicit gradient is that of a minimum which they do not reach.
     cg_steps : int, default=5
         Steps of conjugate gradients, >= 0; 0 is first order.
     damping : float, default=0.0

@@ -1,0 +1,273 @@
+"""Loss and gradient of an outer step of MAML by formulas, part of the tasks by part.
+
+Parts bound the memory, and tasks of similar size share one, so that little padding is
+computed with. Autograd sees a single number whose gradient is known beforehand.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+
+from sklearn_meta.functional import (
+    InnerLoss,
+    bounded_std,
+    categorical_nll,
+    cross_entropy_loss,
+    last_columns,
+    outer_gradient,
+    squared_error_loss,
+    squared_error_with_noise,
+    zero_padding,
+)
+from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.perceptron import Chain
+
+Parameters = dict[str, Tensor]
+
+# what the tapes of a part may take: more leaves the cache, and memory is bounded
+PART_BYTES = 12 * 2**20
+# ragged tasks go through in so many groups of similar size
+N_GROUPS = 3
+SMALLEST_GROUP = 4
+
+KNOWN_CRITERIA = {
+    "gaussian": squared_error_with_noise,
+    "categorical": categorical_nll,
+}
+
+
+class Rows(NamedTuple):
+    """Support or query rows of many tasks."""
+
+    X: Tensor  # (n_tasks, n_rows, n_features)
+    Y: Tensor  # (n_tasks, n_rows, n_outputs)
+    mask: Tensor  # (n_tasks, n_rows), True for a real row
+
+
+class InnerLoop(NamedTuple):
+    """What all tasks share: where they start and how they adapt."""
+
+    chain: Chain
+    start: Parameters
+    lr: Rates
+    n_steps: int
+    second_order: bool
+
+
+class Noise(NamedTuple):
+    """The spread of a task's predictions, a function of the size of its support."""
+
+    intercept: Tensor
+    slope: Tensor
+    floor: float
+
+
+class _Part(NamedTuple):
+    """Tasks that go through at once, and their most support and query rows."""
+
+    tasks: slice
+    n_support: int
+    n_query: int
+
+
+def loss_by_formulas(
+    loop: InnerLoop,
+    support: Rows,
+    query: Rows,
+    noise: Noise | None = None,
+    n_offsets: int = 0,
+) -> Tensor:
+    """Mean of the query losses over each task's own rows, then over tasks.
+
+    Parameters
+    ----------
+    loop : InnerLoop
+        Start and steps; its tensors get the gradients.
+    support, query : Rows
+        Episodes of all tasks.
+    noise : Noise, default=None
+        For a squared error with noise; None for classes.
+    n_offsets : int, default=0
+        How many of the last features are offsets of the logits.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The loss. Autograd knows its first derivatives.
+    """
+    with torch.no_grad():
+        order, parts = _plan_parts(loop, support.mask, query.mask)
+        support, query = _in_order(support, order), _in_order(query, order)
+        # in the type of the rows, which an integer would take down to float32
+        n_tasks = query.mask.any(1).sum().clamp_min(1).to(query.Y)
+        inner = _known_loss(support, noise, n_offsets)
+        outer = _known_loss(query, noise, n_offsets).times(1 / n_tasks)
+        losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
+        inputs = [*loop.start.values(), *_learned(loop.lr).values()]
+        value = losses.sum()
+        if noise is not None:
+            added, of_noise = _noise_term(noise, losses, support.mask, query.mask)
+            value = value + added
+            inputs += noise[:2]
+            gradients += of_noise
+    loss: Tensor = _KnownGradient.apply(value, gradients, *inputs)
+    return loss
+
+
+def is_known(criterion: Callable[..., Any], likelihood: str) -> bool:
+    """Whether the formulas are those of a criterion, for a likelihood."""
+    return criterion is KNOWN_CRITERIA[likelihood]
+
+
+def _known_loss(rows: Rows, noise: Noise | None, n_offsets: int) -> InnerLoss:
+    """Loss of the rows of every task."""
+    if noise is not None:
+        return squared_error_loss(rows.Y, rows.mask)
+    offset = last_columns(rows.X, n_offsets)
+    return cross_entropy_loss(rows.Y, rows.mask, offset=offset)
+
+
+def _add_up(
+    loop: InnerLoop,
+    X: Tensor,
+    loss: InnerLoss,
+    X_query: Tensor,
+    query_loss: InnerLoss,
+    parts: list[_Part],
+) -> tuple[Tensor, list[Tensor]]:
+    """Query losses (n_tasks,) and the gradients of their sum, part by part."""
+    losses, total = [], []
+    for part in parts:
+        own_query_loss = query_loss.part(part.tasks, part.n_query)
+        found = outer_gradient(
+            loop.chain,
+            loop.start,
+            X[part.tasks, : part.n_support],
+            loss.part(part.tasks, part.n_support),
+            loop.lr,
+            loop.n_steps,
+            X_query[part.tasks, : part.n_query],
+            own_query_loss,
+            second_order=loop.second_order,
+        )
+        losses.append(own_query_loss.per_task(found.outputs))
+        own = [found.of_start[name] for name in loop.start]
+        own += [found.of_rates[name] for name in _learned(loop.lr)]
+        if total:
+            torch._foreach_add_(total, own)
+        total = total or own
+    return torch.cat(losses), total
+
+
+def _learned(lr: Rates) -> Parameters:
+    """The rates that are tensors."""
+    rates = {} if isinstance(lr, float) else lr
+    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
+
+
+def _noise_term(
+    noise: Noise, losses: Tensor, support_mask: Tensor, query_mask: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    r"""Likelihood of the residuals, as of `squared_error_with_noise`, and its gradient.
+
+    With a task's mean squared residual m and :math:`\sigma = c + \log(1 + e^s)`, the
+    term is :math:`\log\sigma + m / (2 \sigma^2)` up to a constant. Its derivative by s
+    is :math:`(1 / \sigma - m / \sigma^3)\, \mathrm{sigmoid}(s)`.
+    """
+    log_count = torch.log1p(support_mask.sum(1).to(losses))
+    raw = noise.intercept + noise.slope * log_count
+    std = bounded_std(raw, noise.floor)
+    scored = query_mask.any(1).to(losses)
+    share = scored / scored.sum().clamp_min(1)
+    # the losses have their share in them already
+    scaled = losses / std.square()
+    constant = 0.5 * math.log(2 * math.pi)
+    value = (share * (std.log() + constant) + 0.5 * scaled).sum()
+    slope = (share - scaled) / std * raw.sigmoid()
+    return value, [slope.sum(), (slope * log_count).sum()]
+
+
+class _KnownGradient(Function):
+    """A number whose derivatives by the inputs were computed with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor
+    ) -> Tensor:
+        """Return the number and keep its gradient."""
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        """Hand the gradient out."""
+        return None, None, *torch._foreach_mul(ctx.gradients, factor)
+
+
+def _plan_parts(
+    loop: InnerLoop, support_mask: Tensor, query_mask: Tensor
+) -> tuple[Tensor | None, list[_Part]]:
+    """The order of the tasks by size, if it matters, and the parts to take them in."""
+    n_tasks, n_support = support_mask.shape
+    n_query = query_mask.shape[1]
+    if support_mask.device.type != "cpu" or _is_whole(support_mask):
+        room = _tasks_in_part(loop, n_support, n_query, support_mask)
+        bounds = _cut(0, n_tasks, room)
+        return None, [_Part(tasks, n_support, n_query) for tasks in bounds]
+    widths = _widths(support_mask)
+    order = widths.argsort()
+    sizes, query_sizes = widths[order].tolist(), _widths(query_mask)[order].tolist()
+    n_groups = max(1, min(N_GROUPS, n_tasks // SMALLEST_GROUP))
+    parts = []
+    for group in range(n_groups):
+        begin = group * n_tasks // n_groups
+        end = (group + 1) * n_tasks // n_groups
+        most = max(sizes[end - 1], 1), max(*query_sizes[begin:end], 1)
+        room = _tasks_in_part(loop, *most, support_mask)
+        parts += [_Part(tasks, *most) for tasks in _cut(begin, end, room)]
+    return order, parts
+
+
+def _widths(mask: Tensor) -> Tensor:
+    """Rows up to the last real one of every task, (n_tasks,)."""
+    return (mask * torch.arange(1, mask.shape[1] + 1)).amax(1)
+
+
+def _tasks_in_part(loop: InnerLoop, n_support: int, n_query: int, like: Tensor) -> int:
+    """How many tasks keep the tapes of a part within bounds."""
+    weights = [loop.start[f"{name}.weight"] for name, _ in loop.chain]
+    units = sum(len(weight) for weight in weights)
+    n_tapes = loop.n_steps if loop.second_order else 1
+    # of a layer a tape keeps its weight, and of a row what goes in and out, the slope
+    # and delta
+    numbers = n_tapes * (sum(w.numel() for w in weights) + 4 * n_support * units)
+    numbers += 4 * n_query * units
+    return max(1, PART_BYTES // (numbers * weights[0].element_size()))
+
+
+def _cut(begin: int, end: int, most: int) -> Iterator[slice]:
+    """Even slices of at most so many."""
+    n_parts = -(-(end - begin) // most)
+    for i in range(n_parts):
+        first, last = (begin + (end - begin) * k // n_parts for k in (i, i + 1))
+        yield slice(first, last)
+
+
+def _in_order(rows: Rows, order: Tensor | None) -> Rows:
+    """The tasks in an order, with zeros for padding; as they are if there is none."""
+    if order is not None:
+        rows = Rows(*(part.index_select(0, order) for part in rows))
+    if _is_whole(rows.mask):
+        return rows
+    X, Y = (zero_padding(values, rows.mask) for values in rows[:2])
+    return Rows(X, Y, rows.mask)
+
+
+def _is_whole(mask: Tensor) -> bool:
+    """Whether there is no padding. A GPU is not asked, since it would have to wait."""
+    return mask.device.type == "cpu" and bool(mask.all())

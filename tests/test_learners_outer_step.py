@@ -1,0 +1,104 @@
+"""The loss of an outer step by formulas equals that of autograd."""
+
+import pytest
+import torch
+
+from sklearn_meta.functional import (
+    build_mlp,
+    categorical_nll,
+    gaussian_nll,
+    masked_task_mean,
+    squared_error_with_noise,
+)
+from sklearn_meta.learners import GradientLearner, outer_step
+
+N_FEATURES = 3
+CRITERIA = {"gaussian": squared_error_with_noise, "categorical": categorical_nll}
+
+
+def _rows(sizes, n_out, generator):
+    """Ragged rows; padding holds what must not matter."""
+    mask = torch.arange(max(sizes)) < torch.tensor(sizes).unsqueeze(1)
+    X = torch.randn(*mask.shape, N_FEATURES, generator=generator).double()
+    Y = torch.randn(*mask.shape, n_out, generator=generator).double()
+    Y = Y.softmax(-1) if n_out > 1 else Y
+    nan = torch.tensor(float("nan"))
+    return tuple(torch.where(mask.unsqueeze(-1), part, nan) for part in (X, Y)), mask
+
+
+def _episodes(likelihood, sizes, query_sizes):
+    """Support and query of some tasks."""
+    generator = torch.Generator().manual_seed(0)
+    n_out = 1 if likelihood == "gaussian" else 3
+    (X, Y), mask = _rows(sizes, n_out, generator)
+    (X_query, Y_query), query_mask = _rows(query_sizes, n_out, generator)
+    Y_query = Y_query.nan_to_num(0.0)  # of a criterion, as the sampler gives it
+    return X, Y, mask, X_query, Y_query, query_mask
+
+
+def _learner(likelihood, **options):
+    torch.manual_seed(0)
+    n_out = 1 if likelihood == "gaussian" else 3
+    network = build_mlp(N_FEATURES, (5, 4), n_out, "tanh")
+    options = {"inner_steps": 2, "inner_lr": 0.2, "likelihood": likelihood} | options
+    return GradientLearner(network, **options).double()
+
+
+def _loss_and_gradient(loss, learner):
+    gradients = torch.autograd.grad(3 * loss, list(learner.parameters()))
+    return [loss, *gradients]
+
+
+def _by_autograd(learner, episodes, criterion):
+    *support, X_query, Y_query, query_mask = episodes
+    prediction = learner(*support, X_query.nan_to_num(0.0))
+    loss = masked_task_mean(criterion(prediction, Y_query), query_mask)
+    return _loss_and_gradient(loss, learner)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"second_order": False}, {"learn_inner_lr": True}], ids=str
+)
+@pytest.mark.parametrize("likelihood", CRITERIA)
+@pytest.mark.parametrize("sizes", [[4] * 3, [5, 1, 3, 2, 5, 4, 1, 6, 2, 2, 3, 4, 1]])
+def test_training_loss_equals_autograd(likelihood, options, sizes, monkeypatch):
+    # In whole and in parts, sorted by size, whatever padding holds.
+    monkeypatch.setattr(outer_step, "PART_BYTES", 8000)
+    learner = _learner(likelihood, **options)
+    episodes = _episodes(likelihood, sizes, [*sizes[1:], 3])
+    criterion = CRITERIA[likelihood]
+    ours = learner.training_loss(*episodes, criterion=criterion)
+    theirs = _by_autograd(learner, episodes, criterion)
+    for our, their in zip(_loss_and_gradient(ours, learner), theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_bytes", [1, 8000, 10**9])
+def test_parts_hold_each_task_once_within_the_bound(n_bytes, monkeypatch):
+    # A bound on memory is no bound on what is learned from.
+    monkeypatch.setattr(outer_step, "PART_BYTES", n_bytes)
+    mask = torch.arange(9) < torch.arange(1, 10).repeat(3).unsqueeze(1)
+    loop = _learner("gaussian")._outer_loop_by_formulas(squared_error_with_noise)
+    order, parts = outer_step._plan_parts(loop, mask, mask)
+    seen = torch.cat([order[part.tasks] for part in parts])
+    assert sorted(seen.tolist()) == list(range(27))
+    assert all(mask[order[p.tasks]].sum(1).max() <= p.n_support for p in parts)
+    assert len(parts) == 27 if n_bytes == 1 else len(parts) >= 3
+
+
+@pytest.mark.parametrize("options", [{"head": "prototypes"}, {"adapted": "head"}])
+def test_training_loss_when_a_part_has_no_formula_is_the_criterion_s(options):
+    # Shared encoders and prototypes are differentiated by autograd.
+    learner = _learner("categorical", **options)
+    episodes = _episodes("categorical", [4] * 3, [4] * 3)
+    ours = learner.training_loss(*episodes, criterion=categorical_nll)
+    theirs = _by_autograd(learner, episodes, categorical_nll)
+    torch.testing.assert_close(ours, theirs[0])
+
+
+def test_training_loss_when_the_criterion_is_another_uses_it():
+    # Formulas know one criterion of each likelihood.
+    learner = _learner("gaussian")
+    episodes = _episodes("gaussian", [4] * 3, [4] * 3)
+    ours = learner.training_loss(*episodes, criterion=gaussian_nll)
+    torch.testing.assert_close(ours, _by_autograd(learner, episodes, gaussian_nll)[0])
