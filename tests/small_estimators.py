@@ -90,6 +90,8 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (ModelBasedMetaRegressor, {"latent_size": 2, "architecture": "transformer"}),
+    (ModelBasedMetaClassifier, {"latent_size": 2, "label_mode": "task"}),
     (PooledClassifier, {"correction": "refit"}),
     (PooledRegressor, {"correction": "none"}),
     (PooledRegressor, {"correction": "refit"}),
@@ -156,6 +158,7 @@ def name_of(estimator):
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     chosen += ["shallow"] * (params.get("hidden_layer_sizes") == ())
+    chosen += ["latent"] * bool(params.get("latent_size"))
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
     return "-".join([type(estimator).__name__, *chosen, *pooled])
 

@@ -176,6 +176,9 @@ class TaskClassifierMixin(ClassifierMixin):
 class MetaClassifierMixin(TaskClassifierMixin):
     """Labels shared by all tasks or local to each, for learners of logits."""
 
+    # whether small supports of shared labels are drawn as often as large ones
+    _log_uniform_shots = False
+
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the learner's probabilities in the columns of the labels."""
         (logits,) = self._query(X, codes)
@@ -249,6 +252,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
             rows.sizes,
             self._support_range(),
             self.n_queries * n_classes,
+            self._log_uniform_shots,
         )
 
     def _class_sampler(
