@@ -12,6 +12,8 @@ from sklearn_meta.estimators import (
     PooledClassifier,
     PooledRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
@@ -37,6 +39,8 @@ __all__ = [
     "PooledClassifier",
     "PooledRegressor",
     "ProtoNetClassifier",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
     "Task",
     "TaskCollection",
     "TaskEnsembleClassifier",

@@ -18,6 +18,8 @@ from sklearn_meta import (
     PooledClassifier,
     PooledRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
     TaskCollection,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -32,6 +34,8 @@ TRAINED_ESTIMATORS = [
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
 ]
 
 ALL_ESTIMATORS = [
@@ -87,6 +91,8 @@ VARIANTS = [
     (PooledClassifier, {"correction": "refit"}),
     (PooledRegressor, {"correction": "none"}),
     (PooledRegressor, {"correction": "refit"}),
+    (RidgeHeadClassifier, {"label_mode": "task"}),
+    (RidgeHeadClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]

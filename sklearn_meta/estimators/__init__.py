@@ -13,6 +13,7 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
 )
+from sklearn_meta.estimators.ridge import RidgeHeadClassifier, RidgeHeadRegressor
 
 __all__ = [
     "DeepKernelClassifier",
@@ -24,6 +25,8 @@ __all__ = [
     "PooledClassifier",
     "PooledRegressor",
     "ProtoNetClassifier",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
     "TaskEnsembleClassifier",
     "TaskEnsembleRegressor",
 ]

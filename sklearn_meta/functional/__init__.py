@@ -64,6 +64,7 @@ from sklearn_meta.functional.prototypes import (
     squared_euclidean,
 )
 from sklearn_meta.functional.recursion import adapt_by_recursion
+from sklearn_meta.functional.ridge import RidgeFit, fit_ridge, ridge_leverage
 
 __all__ = [
     "ACTIVATIONS",
@@ -72,6 +73,7 @@ __all__ = [
     "InnerLoss",
     "KernelRows",
     "LaplacePosterior",
+    "RidgeFit",
     "adapt_by_recursion",
     "adapt_without_graph",
     "add_offset",
@@ -89,6 +91,7 @@ __all__ = [
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
+    "fit_ridge",
     "gaussian_nll",
     "inner_loop",
     "inverse_factor",
@@ -106,6 +109,7 @@ __all__ = [
     "outer_gradient",
     "output_size",
     "perceptron_chain",
+    "ridge_leverage",
     "run_perceptron",
     "softmax_coefficients",
     "solve_implicitly",

@@ -20,6 +20,7 @@ from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.multi_step import MultiStepLearner
 from sklearn_meta.learners.process import ProcessLearner
 from sklearn_meta.learners.reptile import ReptileLearner
+from sklearn_meta.learners.ridge import RidgeLearner
 
 __all__ = [
     "DiscriminantLearner",
@@ -33,5 +34,6 @@ __all__ = [
     "ProcessLearner",
     "PrototypeLearner",
     "ReptileLearner",
+    "RidgeLearner",
     "SharedClassKernelLearner",
 ]
