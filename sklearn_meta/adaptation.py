@@ -176,6 +176,20 @@ def adapt_tasks(obj: Any, X: Any, y: Any = None, tasks: Any = None) -> Any:
     return inner if isinstance(obj, BaseSearchCV) else composite.replace(inner)
 
 
+def has_prior(obj: Any) -> bool:
+    """Return whether an object can tell what it predicts of a task without rows."""
+    return hasattr(innermost(obj), "_without_support")
+
+
+def without_support(obj: Any) -> Any:
+    """Return a new object that knows of its task only what all tasks have in common."""
+    check_is_fitted(obj, msg=NOT_FITTED_MESSAGE)
+    composite = _open(obj)
+    if composite is None:
+        return obj._without_support()
+    return composite.replace(without_support(composite.inner))
+
+
 def innermost(obj: Any) -> Any:
     """Return the estimator at the end of any nesting of known composites."""
     while (composite := _open(obj)) is not None:

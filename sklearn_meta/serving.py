@@ -162,7 +162,7 @@ def _adapt_to_stack(
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
     Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
     with torch.no_grad():
-        state: State = learner.adapt(X_stack, Y_stack, mask)
+        state = in_row_order(learner.adapt(X_stack, Y_stack, mask))
     if count_bytes(state) > max_bytes:
         return _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
     return state
@@ -199,6 +199,16 @@ def _shorten(state: State, support: State) -> State:
     # what users are warned of is to be known before anyone asks
     known = {name: state[name] for name in ("diverged",) if name in state}
     return {**known, SUPPORT: support}
+
+
+def in_row_order(state: Any) -> Any:
+    """Return a tree of tensors laid out as a file gives them back.
+
+    Products round by the layout of their factors.
+    """
+    if isinstance(state, Tensor):
+        return state.contiguous()
+    return {name: in_row_order(part) for name, part in state.items()}
 
 
 def move_state(state: Any, device: torch.device) -> Any:

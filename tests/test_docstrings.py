@@ -14,7 +14,7 @@ API = Path(__file__).parents[1] / "doc" / "api.rst"
 
 # Everything that these offer must be on the API page.
 FACADES = ["", "datasets", "exceptions", "functional", "learners", "metrics"]
-FACADES += ["model_selection", "persistence", "pipeline", "task_column"]
+FACADES += ["inspection", "model_selection", "persistence", "pipeline", "task_column"]
 
 # Methods of a contract that torch (Module) or scikit-learn (splitters) writes down.
 FOREIGN = {"forward", "get_n_splits"}

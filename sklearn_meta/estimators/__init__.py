@@ -14,12 +14,18 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaRegressor,
 )
 from sklearn_meta.estimators.ridge import RidgeHeadClassifier, RidgeHeadRegressor
+from sklearn_meta.estimators.stacking import (
+    MetaStackingClassifier,
+    MetaStackingRegressor,
+)
 
 __all__ = [
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MetaStackingClassifier",
+    "MetaStackingRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
     "PooledClassifier",

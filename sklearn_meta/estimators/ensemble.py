@@ -1,6 +1,7 @@
 """Model-dependent learners: models of old tasks are kept, and weighed on a new one."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 from scipy.stats import norm
@@ -195,12 +196,22 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         said = self._ask_members(rows.X)
         errors = rows.y[:, None] - said
         total = sum_by_group(errors, rows.sizes)
-        evidence = self.noise_.log_evidence(
-            rows.sizes, total, sum_by_group(errors**2, rows.sizes)
-        )
-        weights = drop_negligible(posterior_weights(self._prior(), evidence))
-        self.adapted_ = AdaptedMembers(weights, self.noise_.shift(rows.sizes, total))
+        self._weigh(rows.sizes, total, sum_by_group(errors**2, rows.sizes))
         self.task_names_ = rows.names
+
+    def _weigh(self, sizes: np.ndarray, total: np.ndarray, squares: np.ndarray) -> None:
+        """Set weights and shifts from the sums of errors on the supports."""
+        evidence = self.noise_.log_evidence(sizes, total, squares)
+        weights = drop_negligible(posterior_weights(self._prior(), evidence))
+        self.adapted_ = AdaptedMembers(weights, self.noise_.shift(sizes, total))
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        nothing = np.zeros((1, len(self.prior_)))
+        new._weigh(np.zeros(1, int), nothing, nothing)
+        new.task_names_ = None
+        return new
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
@@ -353,8 +364,8 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
     def _base_estimator(self) -> Any:
         return RandomForestClassifier() if self.estimator is None else self.estimator
 
-    def _learn_targets(self, rows: TaskRows) -> None:
-        self._learn_shared_labels(rows)
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+        self._learn_shared_labels(rows, classes)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)

@@ -1,5 +1,7 @@
 """The device, the threads and the seed of a run; the global ones are given back."""
 
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +26,53 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """Use one CPU thread inside the block: more only slow many small products down."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    """Use one CPU thread inside the block: more only slow many small products down.
+
+    Blocks may overlap in several threads of Python. torch has one number for all of
+    them, and it is that of before the first block again after the last.
+    """
+    if device.type != "cpu" or getattr(_this_thread, "is_inside", False):
+        yield
+        return
+    _blocks.enter()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _blocks.leave()
+
+
+class _Blocks:
+    """The blocks that want one CPU thread, and how many there were before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_inside, self.before = 0, 0
+
+    def enter(self) -> None:
+        """Set one thread, and remember the number if it is the first block."""
+        with self.lock:
+            if not self.n_inside:
+                self.before = torch.get_num_threads()
+            self.n_inside += 1
+            torch.set_num_threads(1)
+        _this_thread.is_inside = True
+
+    def leave(self) -> None:
+        """Give the number back, to this thread and to those that are yet to start."""
+        _this_thread.is_inside = False
+        with self.lock:
+            self.n_inside -= 1
+            torch.set_num_threads(self.before)
+
+    def after_fork(self) -> None:
+        """Forget the blocks of threads that the child has not got."""
+        self.lock = threading.Lock()
+        self.n_inside = int(getattr(_this_thread, "is_inside", False))
+
+
+_this_thread, _blocks = threading.local(), _Blocks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_blocks.after_fork)
 
 
 def resolve_device(device: str | torch.device, must_exist: bool = True) -> torch.device:
