@@ -32,6 +32,13 @@ class RidgeFit(NamedTuple):
         Cholesky factor, n the smaller of support rows and features.
     rows : Tensor of shape (n_tasks, n_support, n_features) or None
         The support, where it has fewer rows than features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_meta.functional import fit_ridge
+    >>> fit_ridge(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1), torch.ones(1)).rows.shape
+    torch.Size([1, 2, 3])
     """
 
     weights: Tensor
