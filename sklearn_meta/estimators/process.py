@@ -14,7 +14,7 @@ from sklearn_meta.estimators.classifier import (
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.exceptions import LargeSupportWarning, warn_user
-from sklearn_meta.learners import ProcessLearner
+from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
 from sklearn_meta.tasks import TaskRows
 
@@ -34,16 +34,19 @@ class _ProcessEstimator(BaseMetaEstimator):
         encoder = None
         if self.module is not None:
             encoder = build_network(self, n_features, self.hidden_size, any_width=True)
-        return ProcessLearner(
-            n_features,
-            n_outputs,
-            architecture=self.architecture,
-            encoder=encoder,
-            hidden_size=self.hidden_size,
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            **options,
-        )
+        options |= {
+            "architecture": self.architecture,
+            "encoder": encoder,
+            "hidden_size": self.hidden_size,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+        }
+        if self.latent_size:
+            size = self.latent_size
+            return LatentProcessLearner(
+                n_features, n_outputs, latent_size=size, **options
+            )
+        return ProcessLearner(n_features, n_outputs, **options)
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as attention can bear."""
@@ -83,6 +86,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean and
+        standard deviation.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -218,6 +226,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "normalize_y": ["boolean"],
     }
 
@@ -228,6 +237,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -256,6 +266,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
@@ -305,6 +316,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean
+        probabilities.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -451,6 +467,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
@@ -463,6 +480,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -492,6 +510,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
