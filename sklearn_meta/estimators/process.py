@@ -14,6 +14,10 @@ from sklearn_meta.learners.architectures import READERS
 
 __all__ = ["ModelBasedMetaClassifier", "ModelBasedMetaRegressor"]
 
+# architectures that read the rows of a support one by one, and average
+POOLING = {"cnp", "hypernetwork"}
+MAX_READ_ROWS = 2**12
+
 
 class _ProcessEstimator(BaseMetaEstimator):
     """Build a process learner from the parameters of both estimators."""
@@ -34,6 +38,11 @@ class _ProcessEstimator(BaseMetaEstimator):
             n_heads=self.n_heads,
             **options,
         )
+
+    def _max_support_rows(self) -> int:
+        """Return fewer rows where they attend to each other, or are read in turn."""
+        rows = super()._max_support_rows()
+        return rows if self.architecture in POOLING else min(rows, MAX_READ_ROWS)
 
 
 class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
