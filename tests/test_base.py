@@ -305,7 +305,7 @@ def test_n_shots_when_a_numpy_integer_means_what_the_integer_means(cls):
     assert sizes == [(6, 6), (6, 6)]
 
 
-@pytest.mark.parametrize("estimator_class", [MAMLRegressor, ModelBasedMetaClassifier])
+@pytest.mark.parametrize("estimator_class", [MAMLRegressor, MAMLClassifier])
 def test_adapt_when_support_is_large_uses_some_of_it_and_says_so(
     estimator_class, monkeypatch
 ):

@@ -7,11 +7,13 @@ from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
 
 
-def bound_support(rows: TaskRows, limit: int, evenly: bool, who: str) -> TaskRows:
+def bound_support(
+    rows: TaskRows, limit: int | None, evenly: bool, who: str
+) -> TaskRows:
     """Return at most ``limit`` rows of each task; warn where some are left out."""
-    large = np.flatnonzero(rows.sizes > limit)
-    if not len(large):
+    if limit is None or rows.sizes.max() <= limit:
         return rows
+    large = np.flatnonzero(rows.sizes > limit)
     how = "at random, evenly over the classes" if evenly else "at random"
     warn_user(
         f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} rows; "

@@ -375,8 +375,8 @@ class BaseMetaEstimator(
         self.adapted_ = adapted
         self.task_names_ = rows.names
 
-    def _max_support_rows(self) -> int:
-        """Return how many rows of a support adapting can bear."""
+    def _max_support_rows(self) -> int | None:
+        """Return how many rows of a support adapting can bear; None for all."""
         return MAX_SUPPORT_ROWS
 
     def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:

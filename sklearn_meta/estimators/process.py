@@ -9,14 +9,16 @@ from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
-from sklearn_meta.learners import ProcessLearner
+from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS
 
 __all__ = ["ModelBasedMetaClassifier", "ModelBasedMetaRegressor"]
 
-# architectures that read the rows of a support one by one, and average
+# the time of attention grows with the square of these, a memory takes them in turn;
+# training sees a few dozen
+MAX_ATTENDED_ROWS = 4096
+# architectures that read each row by itself, and average
 POOLING = {"cnp", "hypernetwork"}
-MAX_READ_ROWS = 2**12
 
 
 class _ProcessEstimator(BaseMetaEstimator):
@@ -28,21 +30,23 @@ class _ProcessEstimator(BaseMetaEstimator):
         encoder = None
         if self.module is not None:
             encoder = build_network(self, n_features, self.hidden_size, any_width=True)
-        return ProcessLearner(
-            n_features,
-            n_outputs,
-            architecture=self.architecture,
-            encoder=encoder,
-            hidden_size=self.hidden_size,
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            **options,
-        )
+        options |= {
+            "architecture": self.architecture,
+            "encoder": encoder,
+            "hidden_size": self.hidden_size,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+        }
+        if self.latent_size:
+            size = self.latent_size
+            return LatentProcessLearner(
+                n_features, n_outputs, latent_size=size, **options
+            )
+        return ProcessLearner(n_features, n_outputs, **options)
 
-    def _max_support_rows(self) -> int:
-        """Return fewer rows where they attend to each other, or are read in turn."""
-        rows = super()._max_support_rows()
-        return rows if self.architecture in POOLING else min(rows, MAX_READ_ROWS)
+    def _max_support_rows(self) -> int | None:
+        """Return a bound where rows attend to each other, or are read in turn."""
+        return None if self.architecture in POOLING else MAX_ATTENDED_ROWS
 
 
 class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
@@ -66,6 +70,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean and
+        standard deviation.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -201,6 +210,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "normalize_y": ["boolean"],
     }
 
@@ -211,6 +221,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -239,6 +250,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
@@ -288,6 +300,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean
+        probabilities.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -434,6 +451,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
@@ -446,6 +464,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -475,6 +494,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
