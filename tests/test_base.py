@@ -24,15 +24,8 @@ from sklearn_meta import (
     TaskCollection,
     TaskEnsembleClassifier,
 )
-from sklearn_meta.base import _meta_estimator
-from sklearn_meta.base._large_support import thin_out
-from sklearn_meta.exceptions import (
-    DeviceWarning,
-    FewTasksWarning,
-    LargeSupportWarning,
-)
+from sklearn_meta.exceptions import DeviceWarning, FewTasksWarning
 from sklearn_meta.metrics import few_shot_score
-from sklearn_meta.tasks import TaskRows
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a machine with a GPU"
@@ -303,24 +296,3 @@ def test_n_shots_when_a_numpy_integer_means_what_the_integer_means(cls):
     plain, grid = (small(cls, n_shots=n).fit(tasks) for n in (2, np.int64(2)))
     sizes = [model._support_range() for model in (plain, grid)]
     assert sizes == [(6, 6), (6, 6)]
-
-
-@pytest.mark.parametrize("estimator_class", [MAMLRegressor, MAMLClassifier])
-def test_adapt_when_support_is_large_uses_some_of_it_and_says_so(
-    estimator_class, monkeypatch
-):
-    """A task of a million rows must not fill the memory."""
-    monkeypatch.setattr(_meta_estimator, "MAX_SUPPORT_ROWS", 6)
-    model = small(estimator_class)
-    tasks = tasks_for(model)
-    X, y = tasks[2]
-    model.fit(tasks)
-    with pytest.warns(
-        LargeSupportWarning, match=f"table has {len(X)} rows.* uses 6 of"
-    ):
-        model.adapt(X, y)
-    found = outputs(model, X)
-    kept = thin_out(TaskRows(X, y, np.array([len(X)]), None), 6, evenly=False)
-    np.testing.assert_array_equal(outputs(model.adapt(kept.X, kept.y), X), found)
-    with pytest.warns(LargeSupportWarning, match="task 't0' has"):
-        model.adapt_tasks(tasks)

@@ -6,8 +6,8 @@ from sklearn.datasets import load_digits
 from small_estimators import class_tasks, small
 
 from sklearn_meta import ProtoNetClassifier, TaskCollection, few_shot_split
-from sklearn_meta.base._large_support import thin_out
 from sklearn_meta.estimators import whitened
+from sklearn_meta.estimators.classifier import thin_out
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
 from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.tasks import TaskRows

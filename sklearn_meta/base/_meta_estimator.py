@@ -14,7 +14,6 @@ from sklearn.utils import gen_batches
 from torch import nn
 
 from sklearn_meta.base._fingerprint import describe
-from sklearn_meta.base._large_support import bound_support
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._pooled_columns import PooledColumnsMixin
 from sklearn_meta.base._run import Run, open_run
@@ -34,8 +33,6 @@ from sklearn_meta.training import (
 
 __all__ = ["BaseMetaEstimator"]
 
-# rows of one support: activations of all of them take half a gigabyte
-MAX_SUPPORT_ROWS = 2**15
 # standardised features are cut here: one wild value must not own a small task
 FEATURE_LIMIT = 6.0
 # with fewer tasks (or classes), holding some out costs more than it tells
@@ -361,10 +358,6 @@ class BaseMetaEstimator(
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Set the state for the tasks of these rows."""
-        evenly = getattr(self, "label_mode_", None) == "task"
-        rows = bound_support(
-            rows, self._max_support_rows(), evenly, type(self).__name__
-        )
         targets, attributes = self._encode_support(rows)
         with one_thread(self.device_):
             adapted = adapt_in_chunks(
@@ -374,10 +367,6 @@ class BaseMetaEstimator(
         vars(self).update(attributes)
         self.adapted_ = adapted
         self.task_names_ = rows.names
-
-    def _max_support_rows(self) -> int | None:
-        """Return how many rows of a support adapting can bear; None for all."""
-        return MAX_SUPPORT_ROWS
 
     def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the learner's prediction of each row."""

@@ -6,19 +6,22 @@ from typing import Any
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
+from sklearn_meta.estimators.classifier import (
+    POOLED_CLASSIFIER,
+    MetaClassifierMixin,
+)
+from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
-from sklearn_meta.learners.architectures import READERS
+from sklearn_meta.learners.architectures import READERS, WITH_HEADS
+from sklearn_meta.tasks import TaskRows
 
 __all__ = ["ModelBasedMetaClassifier", "ModelBasedMetaRegressor"]
 
-# the time of attention grows with the square of these, a memory takes them in turn;
-# training sees a few dozen
+
+# the time of attention grows with the square of these; training sees a few dozen
 MAX_ATTENDED_ROWS = 4096
-# architectures that read each row by itself, and average
-POOLING = {"cnp", "hypernetwork"}
 
 
 class _ProcessEstimator(BaseMetaEstimator):
@@ -44,9 +47,17 @@ class _ProcessEstimator(BaseMetaEstimator):
             )
         return ProcessLearner(n_features, n_outputs, **options)
 
-    def _max_support_rows(self) -> int | None:
-        """Return a bound where rows attend to each other, or are read in turn."""
-        return None if self.architecture in POOLING else MAX_ATTENDED_ROWS
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Adapt to at most as many rows as attention can bear."""
+        if self.architecture in WITH_HEADS:
+            rows = limit_supports(
+                self,
+                rows,
+                MAX_ATTENDED_ROWS,
+                method=f"architecture={self.architecture!r}",
+                advice="Use architecture='cnp' to take in all.",
+            )
+        super()._adapt_to(rows)
 
 
 class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):

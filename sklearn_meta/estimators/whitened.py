@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-from sklearn_meta.base._large_support import thin_out
 from sklearn_meta.episodes import ClassEpisodeSampler
 from sklearn_meta.estimators.classifier import (
     MetaClassifierMixin,
+    thin_out,
     usable_classes,
 )
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
