@@ -23,6 +23,9 @@ from sklearn_meta.targets import (
 )
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
+# a class that was ruled out costs much, and not everything
+SMALLEST_PROBABILITY = 1e-12
+
 __all__ = ["POOLED_CLASSIFIER", "MetaClassifierMixin", "TaskClassifierMixin"]
 
 # what a classifier takes as its pooled_estimator
@@ -126,6 +129,14 @@ class TaskClassifierMixin(ClassifierMixin):
         n_classes = len(self.classes_)
         fewest = low * n_classes if isinstance(self.n_shots, Integral) else low
         return fewest, high * n_classes
+
+    def _log_likelihood(
+        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return the logarithm of the probability of each row's class."""
+        proba = self._class_proba(X, codes)
+        place = np.searchsorted(self.classes_, y)
+        return np.log(proba[np.arange(len(y)), place].clip(SMALLEST_PROBABILITY))
 
     def _learn_shared_labels(self, rows: TaskRows, classes: Any = None) -> None:
         """Learn the labels of an estimator that needs them to be shared."""
