@@ -120,6 +120,17 @@ def draw_shots(
     return torch.randint(low, high + 1, (n_episodes,), generator=generator)
 
 
+def draw_shots_log_uniform(
+    n_shots: tuple[int, int], n_episodes: int, generator: torch.Generator
+) -> Tensor:
+    """Draw numbers of shots whose logarithms are uniform, both ends included."""
+    low, high = n_shots
+    uniform = torch.rand(n_episodes, generator=generator, dtype=torch.float64)
+    # rounded down: n stands for all from n up to n + 1
+    shots = low * ((high + 1) / low) ** uniform
+    return shots.long().clamp(low, high)
+
+
 def shuffled_cycle(n: int, length: int, generator: torch.Generator) -> Tensor:
     """Return ``length`` numbers below n, in shuffled passes over all of them."""
     n_passes = -(-length // n)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sklearn_meta.draws import (
     draw_shots,
+    draw_shots_log_uniform,
     draw_without_replacement,
     shuffled_cycle,
 )
@@ -73,6 +74,9 @@ class RowEpisodeSampler:
         keeps at least one row as query.
     n_queries : int
         Most query rows of an episode.
+    log_uniform : bool, default=False
+        Whether the logarithm of the number of support rows is uniform instead, so that
+        few rows are as common as many in a wide range.
 
     Examples
     --------
@@ -92,8 +96,10 @@ class RowEpisodeSampler:
         sizes: np.ndarray,
         n_support: tuple[int, int],
         n_queries: int,
+        log_uniform: bool = False,
     ) -> None:
         self.X, self.Y = X, Y
+        self.log_uniform = log_uniform
         self.sizes = torch.as_tensor(sizes)
         self.starts = self.sizes.cumsum(0) - self.sizes
         room = int(self.sizes.max()) - 1
@@ -108,7 +114,8 @@ class RowEpisodeSampler:
     def sample(self, n_episodes: int, generator: torch.Generator) -> EpisodeRows:
         """Draw the row numbers of episodes, tasks in random order and equally often."""
         task = shuffled_cycle(self.n_tasks, n_episodes, generator)
-        shots = draw_shots(self.n_support, n_episodes, generator)
+        draw = draw_shots_log_uniform if self.log_uniform else draw_shots
+        shots = draw(self.n_support, n_episodes, generator)
         return split_draws(
             self.starts[task],
             self.sizes[task],

@@ -125,7 +125,7 @@ class ClassWhitening(NamedTuple):
 
     def _form(self, centred: np.ndarray, name: str, part: str = "") -> np.ndarray:
         """Return one form of centred rows, of their shape."""
-        if name not in VIEWS:
+        if name in ("plain", "scaled"):
             return centred * self.units if name == "plain" else centred
         view = list(VIEWS).index(name)
         axes, spread = self.axes[view], self.spread[view]

@@ -13,6 +13,8 @@ from sklearn_meta import (
     DeepKernelRegressor,
     MAMLClassifier,
     MAMLRegressor,
+    MetaStackingClassifier,
+    MetaStackingRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     PooledClassifier,
@@ -36,6 +38,8 @@ TRAINED_ESTIMATORS = [
 
 ALL_ESTIMATORS = [
     *TRAINED_ESTIMATORS,
+    MetaStackingClassifier,
+    MetaStackingRegressor,
     PooledClassifier,
     PooledRegressor,
     TaskEnsembleClassifier,
@@ -51,6 +55,8 @@ VARIANTS = [
     (DeepKernelRegressor, {"mean": "zero", "feature_dropout": 0.5}),
     (DeepKernelRegressor, {"pooled_estimator": Ridge()}),
     (DeepKernelRegressor, {"pooled_estimator": Ridge(), "hidden_layer_sizes": ()}),
+    (MetaStackingClassifier, {"label_mode": "shared"}),
+    (MetaStackingClassifier, {"label_mode": "task"}),
     (MAMLClassifier, {"label_mode": "task"}),
     (MAMLClassifier, {"variant": "anil", "label_mode": "shared"}),
     (MAMLRegressor, {"variant": "metasgd"}),
@@ -84,6 +90,8 @@ VARIANTS = [
     (ModelBasedMetaClassifier, {"architecture": "recurrent", "label_mode": "task"}),
     (ModelBasedMetaRegressor, {"architecture": "hypernetwork"}),
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
+    (ModelBasedMetaRegressor, {"latent_size": 2, "architecture": "transformer"}),
+    (ModelBasedMetaClassifier, {"latent_size": 2, "label_mode": "task"}),
     (PooledClassifier, {"correction": "refit"}),
     (PooledRegressor, {"correction": "none"}),
     (PooledRegressor, {"correction": "refit"}),
@@ -94,6 +102,9 @@ VARIANTS = [
 
 def small(estimator_class, **params):
     """Return an estimator that fits in a fraction of a second."""
+    if estimator_class in (MetaStackingClassifier, MetaStackingRegressor):
+        members = {"estimators": members_of(estimator_class), "random_state": 0}
+        return estimator_class(**members | params)
     if estimator_class not in TRAINED_ESTIMATORS:
         cheap = LOGISTIC if is_classifier(estimator_class()) else Ridge()
         return estimator_class(**{"estimator": cheap, "random_state": 0} | params)
@@ -105,6 +116,15 @@ def small(estimator_class, **params):
     if "inner_steps" in estimator_class().get_params():
         budget |= {"inner_steps": 2}
     return estimator_class().set_params(**budget | params)
+
+
+def members_of(mixture_class):
+    """Return cheap members of a mixture."""
+    if is_classifier(mixture_class()):
+        members = [small(ProtoNetClassifier), small(MAMLClassifier)]
+    else:
+        members = [small(PooledRegressor), small(DeepKernelRegressor)]
+    return [(type(member).__name__, member) for member in members]
 
 
 def all_small():
@@ -138,6 +158,7 @@ def name_of(estimator):
     params = estimator.get_params()
     chosen = [str(params[name]) for name in options if name in params]
     chosen += ["shallow"] * (params.get("hidden_layer_sizes") == ())
+    chosen += ["latent"] * bool(params.get("latent_size"))
     pooled = ["pooled"] if params.get("pooled_estimator") is not None else []
     return "-".join([type(estimator).__name__, *chosen, *pooled])
 

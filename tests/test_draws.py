@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from sklearn_meta.draws import draw_without_replacement, shuffled_cycle
+from sklearn_meta.draws import (
+    draw_shots_log_uniform,
+    draw_without_replacement,
+    shuffled_cycle,
+)
 
 
 @pytest.fixture
@@ -75,3 +79,11 @@ def test_draws_from_a_large_urn_do_not_depend_on_the_others(generator):
     ]
     assert draws[1::4].max() > 2**31
     assert all(len(set(row)) == 5 for row in draws[2::4].tolist())
+
+
+def test_draw_shots_log_uniform_gives_each_octave_as_often(generator):
+    """One row must not be an exception where up to thirty may be drawn."""
+    shots = draw_shots_log_uniform((1, 31), 4000, generator)
+    assert shots.min() == 1 and shots.max() == 31
+    octaves = torch.bincount(shots.double().log2().long(), minlength=5) / 4000
+    torch.testing.assert_close(octaves, torch.full((5,), 0.2), atol=0.03, rtol=0)

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from small_estimators import class_tasks, small
+from small_estimators import class_tasks, small, tasks_for
 
 from sklearn_meta import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     TaskCollection,
 )
+from sklearn_meta.estimators import process
+from sklearn_meta.exceptions import LargeSupportWarning
 
 ARCHITECTURES = ["cnp", "attentive", "transformer"]
 
@@ -95,3 +97,27 @@ def test_target_when_scaled_scales_the_prediction():
     )
     np.testing.assert_allclose(mean_of_scaled, 1000 * mean - 7, rtol=1e-3)
     np.testing.assert_allclose(std_of_scaled, 1000 * std, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cls", [ModelBasedMetaRegressor, ModelBasedMetaClassifier])
+def test_attention_when_the_support_is_large_takes_a_part_of_it(cls, monkeypatch):
+    """Its time grows with the square of the rows: a million would take hours."""
+    monkeypatch.setattr(process, "MAX_ATTENDED_ROWS", 6)
+    model = small(cls, architecture="attentive")
+    tasks = tasks_for(model)
+    X, y = tasks[0]
+    with pytest.warns(LargeSupportWarning, match=f"'t0' has {len(X)} rows.* uses 6 of"):
+        model.fit(tasks).adapt_tasks(tasks[:1])
+    assert len(model.predict(X, tasks=["t0"] * len(X))) == len(X)
+    model.adapt(X[:6], y[:6])  # as many as it can take: no warning
+
+
+def test_means_take_in_a_support_of_any_size(monkeypatch):
+    """Their time grows with the rows, and their memory does not."""
+    monkeypatch.setattr(process, "MAX_ATTENDED_ROWS", 6)
+    model = small(ModelBasedMetaRegressor, architecture="cnp")
+    tasks = tasks_for(model)
+    all_rows = model.fit(tasks).adapt(*tasks[0]).predict(tasks[1].X)
+    assert (
+        model.adapt(tasks[0].X[:6], tasks[0].y[:6]).predict(tasks[1].X) != all_rows
+    ).all()

@@ -20,6 +20,7 @@ from sklearn_meta.learners import (
     GradientLearner,
     ImplicitLearner,
     KernelLearner,
+    LatentProcessLearner,
     LocalClassKernelLearner,
     LogisticPrototypeLearner,
     MultiStepLearner,
@@ -58,7 +59,8 @@ def _class_maml(n_outputs=N_CLASSES, **options):
 
 
 def _process(likelihood, n_outputs=N_CLASSES, **options):
-    return ProcessLearner(
+    family = LatentProcessLearner if "latent_size" in options else ProcessLearner
+    return family(
         N_FEATURES, n_outputs, likelihood=likelihood, hidden_size=8, **options
     )
 
@@ -73,7 +75,7 @@ def _kernel(**options):
 
 REGRESSORS = {
     "kernel": lambda: _kernel(),
-    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=(), noise="constant"),
+    "kernel_shallow": lambda: _kernel(hidden_layer_sizes=()),
     "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
     "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
@@ -88,6 +90,7 @@ REGRESSORS = {
     "reptile": lambda: _maml(family=ReptileLearner),
     "reptile_vmap": lambda: _maml(family=ReptileLearner, wrap=True),
     "imaml": lambda: _maml(family=ImplicitLearner),
+    "latent": lambda: _process("gaussian", 1, latent_size=3, architecture="attentive"),
     "imaml_vmap": lambda: _maml(family=ImplicitLearner, wrap=True),
     **{
         kind: lambda kind=kind: _process("gaussian", 1, architecture=kind)
@@ -103,6 +106,9 @@ LOCAL_CLASSIFIERS = {
     "class_blocks": lambda: LocalClassKernelLearner(2, 2),
     "class_blocks_deep": lambda: LocalClassKernelLearner(
         2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)
+    ),
+    "latent_equivariant": lambda: _process(
+        "categorical", latent_size=3, class_equivariant=True
     ),
     "protopp": lambda: _class_maml(6, head="prototypes", family=MultiStepLearner),
     "protoreptile": lambda: _class_maml(6, head="prototypes", family=ReptileLearner),
@@ -377,7 +383,7 @@ def test_learner_with_batch_norm_network_is_rejected(name):
     network = nn.Sequential(nn.Linear(N_FEATURES, 4), nn.BatchNorm1d(4))
     family = type(LEARNERS[name]())
     with pytest.raises(ValueError, match="LayerNorm"):
-        if family is ProcessLearner:
+        if issubclass(family, ProcessLearner):
             _process("categorical", encoder=network)
         elif family in (LocalClassKernelLearner, SharedClassKernelLearner):
             family(N_FEATURES, N_CLASSES, network=network)

@@ -11,9 +11,11 @@ from sklearn_meta.learners.towers import Towers
 
 OPTIONS = {
     "deep": {},
-    "shallow": {"hidden_layer_sizes": (), "noise": "constant"},
+    "shallow": {"hidden_layer_sizes": ()},
     "network": {"network": nn.Sequential(nn.Linear(3, 4), nn.Tanh())},
-    "zero_mean": {"mean": "zero", "noise": "constant"},
+    "zero_mean": {"mean": "zero"},
+    "neither": {"mean": "zero", "noise": "constant"},
+    "constant_noise": {"noise": "constant"},
 }
 each_kind = pytest.mark.parametrize("kind", OPTIONS)
 
@@ -53,7 +55,7 @@ def test_joint_posterior_has_the_variances_of_the_prediction(kind):
     state = learner.adapt(X, Y, mask)
     prediction = learner.query(state, Q)
     mean, covariance = learner.joint_posterior(state, Q)
-    noise = learner._noise_variance(Q)
+    _, _, noise = learner._describe(Q)
     torch.testing.assert_close(mean, prediction.mean)
     variance = covariance.diagonal(dim1=1, dim2=2) + noise
     torch.testing.assert_close(variance, prediction.std.square())
@@ -78,14 +80,14 @@ def test_untrained_learner_without_support_predicts_its_prior():
     learner, (X, Y, mask, Q) = KernelLearner(3).double(), episode()
     prediction = learner(X, Y, mask & False, Q)
     assert (prediction.mean == 0).all()
-    noise = learner._noise_variance(Q)
+    _, _, noise = learner._describe(Q)
     torch.testing.assert_close(noise, noise[:1, :1].expand_as(noise))
 
 
 def test_noise_of_a_wild_row_is_bounded():
     # One row far out must not outweigh or lose the likelihood of all others.
     learner = disturbed()
-    noise = learner._noise_variance(1e6 * torch.randn(50, 9, 3).double())
+    _, _, noise = learner._describe(1e6 * torch.randn(50, 9, 3).double())
     common = (2 * learner.log_noise).exp()
     assert noise.max() <= common * torch.e**MAX_LOG_NOISE + 2e-4
     assert noise.min() >= common * torch.e**-MAX_LOG_NOISE

@@ -79,7 +79,7 @@ def test_parts_hold_each_task_once_within_the_bound(n_bytes, monkeypatch):
     monkeypatch.setattr(outer_step, "PART_BYTES", n_bytes)
     mask = torch.arange(9) < torch.arange(1, 10).repeat(3).unsqueeze(1)
     loop = _learner("gaussian")._outer_loop_by_formulas(squared_error_with_noise)
-    order, parts = outer_step._plan_parts(loop, mask, mask)
+    order, parts = outer_step._plan_parts(loop, mask, mask, False)
     seen = torch.cat([order[part.tasks] for part in parts])
     assert sorted(seen.tolist()) == list(range(27))
     assert all(mask[order[p.tasks]].sum(1).max() <= p.n_support for p in parts)
@@ -102,3 +102,16 @@ def test_training_loss_when_the_criterion_is_another_uses_it():
     episodes = _episodes("gaussian", [4] * 3, [4] * 3)
     ours = learner.training_loss(*episodes, criterion=gaussian_nll)
     torch.testing.assert_close(ours, _by_autograd(learner, episodes, gaussian_nll)[0])
+
+
+def test_backward_writes_the_gradients_of_autograd():
+    # A known gradient needs no walk through a graph.
+    learner = _learner("gaussian")
+    episodes = _episodes("gaussian", [4] * 3, [4] * 3)
+    loss = learner.training_loss(*episodes, criterion=squared_error_with_noise)
+    outer_step.backward(loss)
+    ours = [p.grad for p in learner.parameters()]
+    theirs = _by_autograd(learner, episodes, squared_error_with_noise)[1:]
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(3 * our, their)
+        assert our.is_contiguous()

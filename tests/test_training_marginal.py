@@ -22,7 +22,7 @@ def levels(sizes, seed=0):
 
 def run(sampler, n_steps=60, learner=None, seed=0, state=None):
     """Return the record and the learner."""
-    learner = learner or KernelLearner(2, hidden_layer_sizes=(), noise="constant")
+    learner = learner or KernelLearner(2, hidden_layer_sizes=())
     generator = torch.Generator().manual_seed(seed)
     loop = MarginalLikelihood(n_steps)
     return loop.run(learner, sampler, None, generator, state), learner
@@ -57,7 +57,7 @@ def test_tasks_of_few_rows_enter_only_if_there_are_no_others():
 def test_run_on_large_tasks_draws_some_rows_of_each(monkeypatch):
     # A factorisation is cubic in the rows.
     seen = []
-    learner = KernelLearner(2, hidden_layer_sizes=(), noise="constant")
+    learner = KernelLearner(2, hidden_layer_sizes=())
     prior = learner.prior_of_tasks
     monkeypatch.setattr(
         learner, "prior_of_tasks", lambda X, *rest: seen.append(X) or prior(X, *rest)

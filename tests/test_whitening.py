@@ -78,6 +78,14 @@ def test_whitening_gives_weight_to_directions_that_separate(rng, monkeypatch):
     assert gain[0] > 2 * gain[1]
 
 
+def test_transform_to_an_unknown_form_raises(table):
+    # a misspelt form must not pass for another one
+    X, classes = table
+    fitted = ClassWhitening.of(X, classes, np.ones(6, bool))
+    with pytest.raises(ValueError, match="between"):
+        fitted.transform(X, ["between"])
+
+
 def test_spread_is_the_same_in_all_rows_and_that_of_class_means(table):
     # what a head must know besides the whitened row
     X, classes = table

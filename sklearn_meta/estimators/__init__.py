@@ -13,12 +13,18 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
 )
+from sklearn_meta.estimators.stacking import (
+    MetaStackingClassifier,
+    MetaStackingRegressor,
+)
 
 __all__ = [
     "DeepKernelClassifier",
     "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MetaStackingClassifier",
+    "MetaStackingRegressor",
     "ModelBasedMetaClassifier",
     "ModelBasedMetaRegressor",
     "PooledClassifier",

@@ -82,10 +82,10 @@ default=None
         shared labels rows are drawn without regard to class: up to that many per class
         on average, and for a range as few rows as its lower end. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
-        all support sizes.
+        all support sizes. With shared labels the logarithm of the number is uniform.
     n_queries : int, default=8
         Query rows in an episode, per class. At least 1.
-    meta_batch_size : int, default=24
+    meta_batch_size : int, default=12
         Episodes in an outer step.
     max_iter : int, default=160
         Outer steps. A network or a correction takes about twice as many.
@@ -208,7 +208,8 @@ default=None
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
-    _forms: Sequence[str] = ("plain", "scaled", "white", "between")
+    _log_uniform_shots = True
+    _forms: Sequence[str] = ("plain", "scaled", "white", "white/between")
 
     def __init__(
         self,
@@ -223,7 +224,7 @@ default=None
         n_ways=5,
         n_shots=(1, 10),
         n_queries=8,
-        meta_batch_size=24,
+        meta_batch_size=12,
         max_iter=160,
         lr=0.003,
         lr_schedule="one_cycle",

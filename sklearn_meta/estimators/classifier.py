@@ -23,6 +23,9 @@ from sklearn_meta.targets import (
 )
 from sklearn_meta.tasks import TaskRows, is_task_sequence
 
+# a class that was ruled out costs much, and not everything
+SMALLEST_PROBABILITY = 1e-12
+
 __all__ = ["POOLED_CLASSIFIER", "MetaClassifierMixin", "TaskClassifierMixin"]
 
 # what a classifier takes as its pooled_estimator
@@ -127,6 +130,14 @@ class TaskClassifierMixin(ClassifierMixin):
         fewest = low * n_classes if isinstance(self.n_shots, Integral) else low
         return fewest, high * n_classes
 
+    def _log_likelihood(
+        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return the logarithm of the probability of each row's class."""
+        proba = self._class_proba(X, codes)
+        place = np.searchsorted(self.classes_, y)
+        return np.log(proba[np.arange(len(y)), place].clip(SMALLEST_PROBABILITY))
+
     def _learn_shared_labels(self, rows: TaskRows, classes: Any = None) -> None:
         """Learn the labels of an estimator that needs them to be shared."""
         self.label_mode_ = "shared"
@@ -164,6 +175,9 @@ class TaskClassifierMixin(ClassifierMixin):
 
 class MetaClassifierMixin(TaskClassifierMixin):
     """Labels shared by all tasks or local to each, for learners of logits."""
+
+    # whether small supports of shared labels are drawn as often as large ones
+    _log_uniform_shots = False
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the learner's probabilities in the columns of the labels."""
@@ -238,6 +252,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
             rows.sizes,
             self._support_range(),
             self.n_queries * n_classes,
+            self._log_uniform_shots,
         )
 
     def _class_sampler(

@@ -364,8 +364,8 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
     def _base_estimator(self) -> Any:
         return RandomForestClassifier() if self.estimator is None else self.estimator
 
-    def _learn_targets(self, rows: TaskRows) -> None:
-        self._learn_shared_labels(rows)
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+        self._learn_shared_labels(rows, classes)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)

@@ -88,30 +88,37 @@ class KeptModelsEstimator(BaseTaskEstimator):
         """
         with unchanged_on_error(self):
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
-            rows = rows._replace(X=self._prepare(rows.X))
-            rng = check_random_state(self.random_state)
-            seed = int(rng.randint(np.iinfo(np.int32).max))
-            self._learn_targets(rows)
-            estimator = with_seed(self._base_estimator(), seed)
-            model_task = self._keep_models(estimator, rows)
-            said = self._ask_members(rows.X)
-            said[:, 0] = self._ask_out_of_fold(estimator, rows)
-            # no member is asked about the task it learned from: it knows the answers
-            usable = np.arange(len(rows.sizes))[:, None] != np.r_[-1, model_task]
-            draws = draw_episodes(rows, self._support_range(), seed)
-            self._learn_to_weigh(rows, said, usable, draws)
-            self.n_tasks_ = len(rows.sizes)
-            self._forget_adaptation()
-            if rows.names is None:
-                self._adapt_to(rows)
+            self._learn_prepared(rows)
         return self
 
-    def _learn_targets(self, rows: TaskRows) -> None:
-        """Learn what all targets have in common."""
+    def _learn_prepared(
+        self,
+        rows: TaskRows,
+        validation: TaskRows | None = None,
+        *,
+        pooled: None = None,
+        classes: Any = None,
+    ) -> None:
+        """Learn from checked rows; nothing is stopped, so no tasks decide about it."""
+        rows = rows._replace(X=_cut(rows.X))
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        self._learn_targets(rows, classes)
+        estimator = with_seed(self._base_estimator(), seed)
+        model_task = self._keep_models(estimator, rows)
+        said = self._ask_members(rows.X)
+        said[:, 0] = self._ask_out_of_fold(estimator, rows)
+        # no member is asked about the task it learned from: it knows the answers
+        usable = np.arange(len(rows.sizes))[:, None] != np.r_[-1, model_task]
+        draws = draw_episodes(rows, self._support_range(), seed)
+        self._learn_to_weigh(rows, said, usable, draws)
+        self.n_tasks_ = len(rows.sizes)
+        self._forget_adaptation()
+        if rows.names is None:
+            self._adapt_to(rows)
 
-    def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Cut numbers that trees cannot read."""
-        return X.clip(-LARGEST_FEATURE, LARGEST_FEATURE)
+    def _learn_targets(self, rows: TaskRows, classes: Any) -> None:
+        """Learn what all targets have in common."""
 
     def _keep_models(self, estimator: Any, rows: TaskRows) -> np.ndarray:
         """Fit the pooled model and those of the tasks; return the task of each."""
@@ -135,6 +142,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
 
     def _ask_models(self, X: np.ndarray, models: list) -> list[np.ndarray]:
         """Return what each of some models says of rows."""
+        X = _cut(X)
         # threads share the models; most of them predict without holding the lock
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(self._ask)(model, X) for model in models
@@ -173,3 +181,8 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there are models."""
         return hasattr(self, "prior_")
+
+
+def _cut(X: np.ndarray) -> np.ndarray:
+    """Cut numbers that trees cannot read."""
+    return X.clip(-LARGEST_FEATURE, LARGEST_FEATURE)

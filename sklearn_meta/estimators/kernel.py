@@ -89,8 +89,8 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     Parameters
     ----------
     hidden_layer_sizes : tuple of int, default=(64, 64)
-        Hidden layers of the networks that learn features, coordinates and the mean.
-        ``()`` is the shallow process.
+        Hidden layers of the networks that learn features, coordinates, and mean and
+        noise. ``()`` is the shallow process.
     activation : {"relu", "tanh", "gelu", "silu"}, default="gelu"
         Activation of the hidden layers.
     init : {"marginal", "random"} or KernelHyperparameters, default="marginal"
@@ -103,7 +103,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         prediction. A learned one is a network that starts at zero, or a constant of
         the shallow process.
     noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
-        Whether the noise depends on the row, within a factor of 55 of the common
+        Whether the noise depends on the row, within a factor of 4.5 of the common
         variance. It is constant in the shallow process.
     feature_dropout : float, default=0.0
         Probability in [0, 1) that a column is missing (zero) in a training episode, for
@@ -112,9 +112,10 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
-        (n, n_features) to an embedding of any width, from which features, coordinates
-        and the mean are read, in place of hidden layers. An instance is copied, so that
-        all fits start from its weights. Layers that mix rows (BatchNorm) are rejected.
+        (n, n_features) to an embedding of any width, from which features, coordinates,
+        mean and noise are read, in place of hidden layers. An instance is copied, so
+        that all fits start from its weights. Layers that mix rows (BatchNorm) are
+        rejected.
     module_params : dict, default=None
         Keyword arguments of ``module``; ``set_params(module__x=...)`` sets one.
     pooled_estimator : estimator or "auto", default=None
@@ -383,9 +384,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
 
     def _shallow_learner(self, n_columns: int) -> KernelLearner:
         """Build the shallow process of the first columns."""
-        return KernelLearner(
-            n_columns, hidden_layer_sizes=(), mean=self.mean, noise="constant"
-        )
+        return KernelLearner(n_columns, hidden_layer_sizes=(), mean=self.mean)
 
     def _start(self, rows: TaskRows, classes: Any) -> None:
         """Put the untrained learner where it was told to start."""

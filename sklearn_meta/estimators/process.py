@@ -6,13 +6,23 @@ from typing import Any
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
+from sklearn_meta.estimators.classifier import (
+    POOLED_CLASSIFIER,
+    MetaClassifierMixin,
+    thin_out,
+)
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
-from sklearn_meta.learners import ProcessLearner
-from sklearn_meta.learners.architectures import READERS
+from sklearn_meta.exceptions import LargeSupportWarning, warn_user
+from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
+from sklearn_meta.learners.architectures import READERS, WITH_HEADS
+from sklearn_meta.tasks import TaskRows
 
 __all__ = ["ModelBasedMetaClassifier", "ModelBasedMetaRegressor"]
+
+
+# the time of attention grows with the square of these; training sees a few dozen
+MAX_ATTENDED_ROWS = 4096
 
 
 class _ProcessEstimator(BaseMetaEstimator):
@@ -24,16 +34,35 @@ class _ProcessEstimator(BaseMetaEstimator):
         encoder = None
         if self.module is not None:
             encoder = build_network(self, n_features, self.hidden_size, any_width=True)
-        return ProcessLearner(
-            n_features,
-            n_outputs,
-            architecture=self.architecture,
-            encoder=encoder,
-            hidden_size=self.hidden_size,
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            **options,
-        )
+        options |= {
+            "architecture": self.architecture,
+            "encoder": encoder,
+            "hidden_size": self.hidden_size,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+        }
+        if self.latent_size:
+            size = self.latent_size
+            return LatentProcessLearner(
+                n_features, n_outputs, latent_size=size, **options
+            )
+        return ProcessLearner(n_features, n_outputs, **options)
+
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Adapt to at most as many rows as attention can bear."""
+        large = rows.sizes.argmax()
+        attends = self.architecture in WITH_HEADS
+        if attends and rows.sizes[large] > MAX_ATTENDED_ROWS:
+            evenly = getattr(self, "label_mode_", None) == "task"
+            warn_user(
+                f"The support of {rows.name_of(large)} has {rows.sizes[large]} rows; "
+                f"architecture={self.architecture!r} uses {MAX_ATTENDED_ROWS} of them, "
+                f"drawn at random{', evenly over the classes' * evenly}. Use "
+                "architecture='cnp' to take in all.",
+                LargeSupportWarning,
+            )
+            rows = thin_out(rows, MAX_ATTENDED_ROWS, evenly=evenly)
+        super()._adapt_to(rows)
 
 
 class ModelBasedMetaRegressor(MetaRegressorMixin, _ProcessEstimator):
@@ -57,6 +86,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean and
+        standard deviation.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -192,6 +226,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "normalize_y": ["boolean"],
     }
 
@@ -202,6 +237,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -230,6 +266,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
@@ -279,6 +316,11 @@ default="transformer"
         Hidden layers, or blocks of attention.
     n_heads : int, default=4
         Heads of attention.
+    latent_size : int, default=0
+        Numbers of a latent variable, of which each sample gives another function; 0 for
+        none. Training then maximises the likelihood of a task's query rows together,
+        averaged over 16 samples; the mixture is reported by its mean
+        probabilities.
     module : class or callable, default=None
         Called as ``module(n_features=..., n_outputs=..., **module_params)``, with those
         of the two that it takes; returns an ``nn.Module`` that maps rows
@@ -425,6 +467,7 @@ default="transformer"
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "latent_size": [Interval(Integral, 0, None, closed="left")],
         "label_mode": [StrOptions({"auto", "shared", "task"})],
         "pooled_estimator": POOLED_CLASSIFIER,
         "n_ways": [Interval(Integral, 2, None, closed="left")],
@@ -437,6 +480,7 @@ default="transformer"
         hidden_size=64,
         n_layers=2,
         n_heads=4,
+        latent_size=0,
         module=None,
         module_params=None,
         pooled_estimator=None,
@@ -466,6 +510,7 @@ default="transformer"
         self.hidden_size = hidden_size
         self.n_layers = n_layers
         self.n_heads = n_heads
+        self.latent_size = latent_size
         self.module = module
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator

@@ -82,8 +82,7 @@ class TaskRegressorMixin(RegressorMixin):
         levels = np.asarray(quantiles, dtype=float)
         if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
             raise ValueError(f"Expected levels in (0, 1), got {quantiles!r}.")
-        mean, std = self.predict(X, return_std=True, tasks=tasks)
-        return mean[:, None] + std[:, None] * norm.ppf(levels)
+        return self._quantiles(*self._check_query(X, tasks), levels)
 
     def score(
         self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None
@@ -111,6 +110,20 @@ class TaskRegressorMixin(RegressorMixin):
         if tasks is not None or is_task_sequence(X):
             return self._score_on_tasks(X, y, tasks, stratify=False)
         return super().score(X, y, sample_weight)
+
+    def _quantiles(
+        self, X: np.ndarray, codes: np.ndarray, levels: np.ndarray
+    ) -> np.ndarray:
+        """Return quantiles of the Gaussian of each row, (n_rows, n_levels)."""
+        mean, std = self._mean_and_std(X, codes)
+        return mean[:, None] + std[:, None] * norm.ppf(levels)
+
+    def _log_likelihood(
+        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return the log-density of the target of each row, in its unit."""
+        mean, std = self._mean_and_std(X, codes)
+        return norm.logpdf(y, mean, std)
 
     def _check_targets(self, rows: TaskRows) -> None:
         """Nothing to check beyond what `check_tasks` did."""

@@ -41,6 +41,11 @@ from sklearn_meta.functional.likelihoods import (
     unbounded_std,
 )
 from sklearn_meta.functional.logistic import softmax_coefficients, squared_exponential
+from sklearn_meta.functional.mixtures import (
+    gaussian_moments,
+    mean_probabilities,
+    mixture_nll,
+)
 from sklearn_meta.functional.networks import (
     ACTIVATIONS,
     apply_rows,
@@ -89,6 +94,7 @@ __all__ = [
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
+    "gaussian_moments",
     "gaussian_nll",
     "inner_loop",
     "inverse_factor",
@@ -103,6 +109,8 @@ __all__ = [
     "masked_mean_pool",
     "masked_task_mean",
     "mean_per_task",
+    "mean_probabilities",
+    "mixture_nll",
     "outer_gradient",
     "output_size",
     "perceptron_chain",

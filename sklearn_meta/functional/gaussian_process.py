@@ -155,9 +155,9 @@ def inverse_factor(kernel: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
     """
     real = mask.to(kernel.dtype)
     covariance = kernel * (real.unsqueeze(-1) * real.unsqueeze(-2))
-    # the product would keep what is not finite in the noise of padding
-    diagonal = torch.where(mask, noise, 1)
-    factor = stable_cholesky(covariance + torch.diag_embed(diagonal), check=False)
+    # not a product, which would keep what is not finite in the noise of padding
+    covariance.diagonal(dim1=1, dim2=2).add_(torch.where(mask, noise, 1))
+    factor = stable_cholesky(covariance, check=False)
     identity = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     return torch.linalg.solve_triangular(factor, identity, upper=False)
 
@@ -286,8 +286,9 @@ class _Conditional(torch.autograd.Function):
         smooth = _smooth_part(rows, support, log_variance)
         kernel = torch.baddbmm(smooth, linear, support.linear.mT)
         factor = inverse_factor(kernel[:, :n_support], noise, mask)
-        to_query = kernel[:, n_support:] * mask.unsqueeze(1)
-        values = factor @ (residual * mask).unsqueeze(-1)
+        real = mask.to(kernel.dtype)
+        to_query = kernel[:, n_support:] * real.unsqueeze(1)
+        values = factor @ (residual * real).unsqueeze(-1)
         whitened = to_query @ factor.mT  # (n_tasks, n_query, n_support)
         ctx.save_for_backward(
             linear, coordinates, log_variance, mask, smooth, factor, values, whitened

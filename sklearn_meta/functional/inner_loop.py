@@ -325,13 +325,12 @@ def is_diverged(first: Tensor, last: Tensor, params: Mapping[str, Tensor]) -> Te
     """
     # Rounding at a converged support set is not divergence.
     tolerance = torch.finfo(last.dtype).eps ** 0.5
+    # A sum is finite only if its terms are; where huge ones overflow, the task has
+    # diverged too.
+    sums = torch.stack([value.flatten(1).sum(1) for value in params.values()])
     # Not (last > limit): a comparison with NaN must count as diverged.
-    diverged = ~(last <= first + tolerance * first.abs())
-    for value in params.values():
-        # A sum is finite only if its terms are; where huge ones overflow, the task has
-        # diverged too.
-        diverged |= ~value.flatten(1).sum(1).isfinite()
-    return diverged
+    sound = (last <= first + tolerance * first.abs()) & sums.sum(0).isfinite()
+    return ~sound
 
 
 def _requiring_grad(value: Tensor) -> Tensor:

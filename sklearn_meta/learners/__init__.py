@@ -15,6 +15,7 @@ from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.implicit import ImplicitLearner
 from sklearn_meta.learners.kernel import KernelLearner
+from sklearn_meta.learners.latent import LatentProcessLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.multi_step import MultiStepLearner
@@ -27,6 +28,7 @@ __all__ = [
     "GradientLearner",
     "ImplicitLearner",
     "KernelLearner",
+    "LatentProcessLearner",
     "LocalClassKernelLearner",
     "LogisticPrototypeLearner",
     "MultiStepLearner",

@@ -21,6 +21,8 @@ from sklearn_meta.learners.parts import LearnedNumbers, State
 from sklearn_meta.learners.process import ProcessLearner
 
 _OF_CORRECTION = "correction_"
+# how far a column's number goes from that of all columns: with few tasks, not far
+COLUMN_REACH = 5.0
 
 
 class _LaplaceLearner(nn.Module):
@@ -201,9 +203,11 @@ class SharedClassKernelLearner(_LaplaceLearner):
         self.n_features, self.n_offsets = n_features, n_offsets
         self.numbers = LearnedNumbers(
             **starts,
-            linear=torch.full((n_features,), -1.5),
-            widths=torch.full((n_features,), 0.3),
+            linear=-1.5,
+            widths=0.3,
         )
+        zeros = torch.zeros(n_features)
+        self.of_columns = LearnedNumbers(COLUMN_REACH, linear=zeros, widths=zeros)
         self.network = network
         self.correction = correction
         if network is not None:
@@ -243,7 +247,8 @@ class SharedClassKernelLearner(_LaplaceLearner):
         """Weighted coordinates, so that squares are means over columns (features)."""
         d = self.n_features
         sign = -1 if name == "widths" else 1
-        columns = rows[..., :d] * (sign * self.numbers(name)).exp() / math.sqrt(d)
+        logs = self.numbers(name) + self.of_columns(name)
+        columns = rows[..., :d] * (sign * logs).exp() / math.sqrt(d)
         if self.network is None:
             return columns
         features = rows[..., d:] * (sign * self.of_features(name)).exp()
@@ -292,12 +297,12 @@ class LocalClassKernelLearner(_LaplaceLearner):
     """
 
     STARTS: ClassVar[dict[str, float]] = {
-        "shots": 0.0,
-        "kappa": -3.0,
-        "temperature": 0.2,
+        "shots": 0.7,
+        "kappa": -3.5,
+        "temperature": 0.7,
         "temperature_shots": 0.0,
     }
-    BLOCK_STARTS: ClassVar[dict[str, float]] = {"linear": 0.1, "rbf": 0.0, "width": 0.3}
+    BLOCK_STARTS: ClassVar[dict[str, float]] = {"linear": 0.0, "rbf": 1.0, "width": 0.2}
 
     def __init__(
         self,

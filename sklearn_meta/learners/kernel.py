@@ -10,8 +10,6 @@ from sklearn_meta.functional import (
     STD_FLOOR,
     Gaussian,
     KernelRows,
-    apply_rows,
-    build_mlp,
     check_row_independent,
     condition_on_support,
     inverse_factor,
@@ -31,9 +29,9 @@ _NOISES = ("constant", "heteroscedastic")
 N_LINEAR, N_COORDINATES = 16, 8
 # they start small beside the columns themselves
 LINEAR_SCALE, COORDINATE_SCALE = 0.3, 0.5
-# the noise of a row stays within exp(+-4), 55 times, of the common variance
-MAX_LOG_NOISE = 4.0
-NOISE_WIDTH = 32
+# the noise of a row stays within exp(+-1.5), 4.5 times, of the common variance: a row
+# on which the model is wrongly sure costs a likelihood more than all others gain
+MAX_LOG_NOISE = 1.5
 # how little a fitted shallow kernel is disturbed by the untrained networks
 START_SCALE = 0.3
 # smallest variance left to the function, so that its logarithm has a gradient
@@ -58,17 +56,18 @@ class KernelLearner(nn.Module):
     n_features : int
         Number of columns that are read, the first ones of a row.
     hidden_layer_sizes : sequence of int, default=(64, 64)
-        Hidden layers of the networks of z, of u and of the mean. Empty for none of
-        them: the kernel reads the columns alone, and a learned mean is one constant.
+        Hidden layers of the networks of z, of u, and of mean and noise. Empty for none
+        of them: the kernel reads the columns alone, and a learned mean is one constant.
     activation : str, default="gelu"
         Activation of the hidden layers.
     network : nn.Module, default=None
-        An embedding that z, u and the mean share in place of hidden layers of their
+        An embedding that z, u, mean and noise share in place of hidden layers of their
         own: maps rows (n, n_features) to (n, embedding_size).
     mean : {"zero", "learned"}, default="learned"
         The mean of the process; a learned one starts at zero.
     noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
-        Whether the noise depends on the row. It starts constant.
+        Whether the noise depends on the row; it starts constant. It always is without
+        networks.
     feature_dropout : float, default=0.0
         Probability in [0, 1) that a column is set to zero in a training episode, in
         support and query alike. The others are not scaled up.
@@ -110,7 +109,8 @@ class KernelLearner(nn.Module):
     ):
         _check_options(mean, noise, feature_dropout)
         super().__init__()
-        self.mean, self.noise = mean, noise
+        deep = network is not None or len(hidden_layer_sizes) > 0
+        self.mean, self.noise = mean, noise if deep else "constant"
         self.std_floor = STD_FLOOR
         self.feature_dropout, self.n_kept_columns = feature_dropout, n_kept_columns
         self.n_features = n_features
@@ -121,13 +121,10 @@ class KernelLearner(nn.Module):
         self.log_smooth = nn.Parameter(torch.tensor(-1.0))
         self.log_length = nn.Parameter(torch.full((n_features,), 0.5 * spread + 0.3))
         self.log_noise = nn.Parameter(torch.tensor(-1.0))
-        if network is not None or hidden_layer_sizes:
+        if deep:
             self._add_networks(n_features, hidden_layer_sizes, activation, network)
         elif mean == "learned":
             self.constant_mean = nn.Parameter(torch.tensor(0.0))
-        if noise == "heteroscedastic":
-            self.noise_head = build_mlp(n_features, (NOISE_WIDTH,), 1, "gelu")
-            zero_last_layer(self.noise_head)
 
     def _add_networks(
         self,
@@ -136,8 +133,9 @@ class KernelLearner(nn.Module):
         activation: str,
         network: nn.Module | None,
     ) -> None:
-        """Build what maps rows to linear features, coordinates and the mean."""
-        widths = [N_LINEAR, N_COORDINATES] + [1] * (self.mean == "learned")
+        """Build what maps rows to linear features, coordinates, mean and noise."""
+        n_moments = (self.mean == "learned") + (self.noise == "heteroscedastic")
+        widths = [N_LINEAR, N_COORDINATES] + [n_moments] * (n_moments > 0)
         if network is None:
             self.body: nn.Module = Towers(n_features, sizes, len(widths), activation)
             n_embedding = sizes[-1]
@@ -145,7 +143,7 @@ class KernelLearner(nn.Module):
             check_row_independent(network)
             self.body, n_embedding = network, embedding_size(network, n_features)
         self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
-        if self.mean == "learned":
+        if n_moments:
             zero_last_layer(self.heads[-1])
 
     @property
@@ -167,7 +165,7 @@ class KernelLearner(nn.Module):
                     head.weight.mul_(START_SCALE)
                     head.bias.mul_(START_SCALE)
             if self.mean == "learned":
-                level = self.heads[2].bias if self.is_deep else self.constant_mean
+                level = self.heads[2].bias[0] if self.is_deep else self.constant_mean
                 level.fill_(mean)
 
     def adapt(
@@ -297,20 +295,19 @@ class KernelLearner(nn.Module):
     def _describe(self, X: Tensor) -> tuple[KernelRows, Tensor, Tensor]:
         """What the kernel reads of rows; their mean and noise, (n_tasks, n_rows)."""
         X = X[..., : self.n_features]
-        constant = self.log_constant.exp().expand(*X.shape[:2], 1)
-        linear = [constant, X * self.log_linear.exp()]
+        linear = [
+            self.log_constant.exp().expand(*X.shape[:2], 1),
+            X * self.log_linear.exp(),
+        ]
         coordinates = [X * (-self.log_length).exp()]
-        mean = X.new_zeros(X.shape[:2])
+        moments = X.new_zeros(*X.shape[:2], 2)
         if self.is_deep:
             features = self._features(X)
             linear.append(LINEAR_SCALE * features[0])
             coordinates.append(COORDINATE_SCALE * features[1])
-            if self.mean == "learned":
-                mean = features[2].squeeze(-1)
-        elif self.mean == "learned":
-            mean = self.constant_mean + mean
+            moments = features[2] if len(features) > 2 else moments
         rows = KernelRows(torch.cat(linear, -1), torch.cat(coordinates, -1))
-        return rows, mean, self._noise_variance(X)
+        return rows, self._mean(moments), self._noise_variance(moments)
 
     def _features(self, X: Tensor) -> list[Tensor]:
         """Outputs of the heads, each (n_tasks, n_rows, width)."""
@@ -320,13 +317,20 @@ class KernelLearner(nn.Module):
         pairs = zip(self.heads, hidden.unbind(0), strict=True)
         return [head(rows).unflatten(0, X.shape[:2]) for head, rows in pairs]
 
-    def _noise_variance(self, X: Tensor) -> Tensor:
+    def _mean(self, moments: Tensor) -> Tensor:
+        """Mean of each row, (n_tasks, n_rows)."""
+        if self.mean == "zero":
+            return moments.new_zeros(moments.shape[:2])
+        if self.is_deep:
+            return moments[..., 0]
+        return self.constant_mean.expand(moments.shape[:2])
+
+    def _noise_variance(self, moments: Tensor) -> Tensor:
         """Variance of the noise of each row, (n_tasks, n_rows)."""
         log_variance = 2 * self.log_noise
         if self.noise == "constant":
-            return (log_variance.exp() + self.std_floor**2).expand(X.shape[:2])
-        raw = apply_rows(self.noise_head, X).squeeze(-1)
-        bounded = MAX_LOG_NOISE * torch.tanh(raw / MAX_LOG_NOISE)
+            return (log_variance.exp() + self.std_floor**2).expand(moments.shape[:2])
+        bounded = MAX_LOG_NOISE * torch.tanh(moments[..., -1] / MAX_LOG_NOISE)
         return torch.exp(log_variance + bounded) + self.std_floor**2
 
     def _project(self, state: State, rows: KernelRows) -> tuple[Tensor, Tensor]:

@@ -141,8 +141,11 @@ class PrototypeLearner(nn.Module):
             (n_tasks, n_classes), and for Mahalanobis "factors" (n_tasks, n_classes,
             embedding_size, embedding_size).
         """
-        Y = zero_padding(Y_support, support_mask)
         features = apply_rows(self.network, zero_padding(X_support, support_mask))
+        return self._describe(features, zero_padding(Y_support, support_mask))
+
+    def _describe(self, features: Tensor, Y: Tensor) -> dict[str, Tensor]:
+        """As `adapt`, of embedded rows (n_tasks, n_support, embedding_size)."""
         counts = class_counts(Y)
         weight = nn.functional.softplus(self.raw_prior_weight)
         prototypes = class_means(features, Y, self._prior(features, Y), weight)
@@ -172,6 +175,12 @@ class PrototypeLearner(nn.Module):
             Logits.
         """
         features = apply_rows(self.network, X_query)
+        return self._score(state, features, X_query)
+
+    def _score(
+        self, state: dict[str, Tensor], features: Tensor, X_query: Tensor
+    ) -> Tensor:
+        """As `query`, of embedded rows (n_tasks, n_query, embedding_size)."""
         logits = state["scale"].unsqueeze(1) * self._similarity(state, features)
         logits = add_offset(logits, last_columns(X_query, self.n_offsets))
         return mask_absent(logits, state["present"])
@@ -184,7 +193,12 @@ class PrototypeLearner(nn.Module):
         X_query: Tensor,
     ) -> Tensor:
         """Adapt to the support rows, then score the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+        # embedded together: one product for all rows of all tasks
+        X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
+        sizes = X_support.shape[1], X_query.shape[1]
+        support, query = apply_rows(self.network, X).split(sizes, 1)
+        state = self._describe(support, zero_padding(Y_support, support_mask))
+        return self._score(state, query, X_query)
 
     def _prior(self, features: Tensor, Y: Tensor) -> Tensor:
         """Where classes are before a row is seen: (n_classes or 1, embedding_size)."""

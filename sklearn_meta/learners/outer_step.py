@@ -47,6 +47,10 @@ class Rows(NamedTuple):
     Y: Tensor  # (n_tasks, n_rows, n_outputs)
     mask: Tensor  # (n_tasks, n_rows), True for a real row
 
+    def is_whole(self) -> bool:
+        """Whether there is no padding. A GPU is not asked: it would have to wait."""
+        return self.mask.device.type == "cpu" and bool(self.mask.all())
+
 
 class InnerLoop(NamedTuple):
     """What all tasks share: where they start and how they adapt."""
@@ -100,12 +104,13 @@ def loss_by_formulas(
         The loss. Autograd knows its first derivatives.
     """
     with torch.no_grad():
-        order, parts = _plan_parts(loop, support.mask, query.mask)
-        support, query = _in_order(support, order), _in_order(query, order)
-        # in the type of the rows, which an integer would take down to float32
-        n_tasks = query.mask.any(1).sum().clamp_min(1).to(query.Y)
-        inner = _known_loss(support, noise, n_offsets)
-        outer = _known_loss(query, noise, n_offsets).times(1 / n_tasks)
+        whole, query_whole = support.is_whole(), query.is_whole()
+        order, parts = _plan_parts(loop, support.mask, query.mask, whole)
+        support = _in_order(support, order, whole)
+        query = _in_order(query, order, query_whole)
+        inner = _known_loss(support, noise, n_offsets, whole)
+        outer = _known_loss(query, noise, n_offsets, query_whole)
+        outer = outer.times(_share(query.mask, query.Y, query_whole))
         losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
         inputs = [*loop.start.values(), *_learned(loop.lr).values()]
         value = losses.sum()
@@ -118,17 +123,44 @@ def loss_by_formulas(
     return loss
 
 
+def backward(loss: Tensor) -> None:
+    """Write gradients as ``loss.backward()`` does, at once where they are known."""
+    known = getattr(loss.grad_fn, "known", None)
+    if known is None:
+        loss.backward()
+        return
+    for parameter, gradient in known:
+        # Products may come transposed, which optimizers do not expect.
+        gradient = gradient.contiguous()
+        old = parameter.grad
+        parameter.grad = gradient if old is None else old + gradient
+
+
 def is_known(criterion: Callable[..., Any], likelihood: str) -> bool:
     """Whether the formulas are those of a criterion, for a likelihood."""
     return criterion is KNOWN_CRITERIA[likelihood]
 
 
-def _known_loss(rows: Rows, noise: Noise | None, n_offsets: int) -> InnerLoss:
+def _known_loss(
+    rows: Rows, noise: Noise | None, n_offsets: int, is_whole: bool
+) -> InnerLoss:
     """Loss of the rows of every task."""
+    if is_whole:  # the same weights, of which most need no arithmetic
+        rows = rows._replace(mask=rows.mask[:1])
     if noise is not None:
-        return squared_error_loss(rows.Y, rows.mask)
-    offset = last_columns(rows.X, n_offsets)
-    return cross_entropy_loss(rows.Y, rows.mask, offset=offset)
+        loss = squared_error_loss(rows.Y, rows.mask)
+    else:
+        offset = last_columns(rows.X, n_offsets)
+        loss = cross_entropy_loss(rows.Y, rows.mask, offset=offset)
+    return loss._replace(weight=loss.weight.expand(*rows.Y.shape[:2], 1))
+
+
+def _share(mask: Tensor, like: Tensor, is_whole: bool) -> Tensor | float:
+    """One over the number of tasks that have any row."""
+    if is_whole:
+        return 1 / len(mask)
+    # in the type of the rows, which an integer would take down to float32
+    return 1 / mask.any(1).sum().clamp_min(1).to(like)
 
 
 def _add_up(
@@ -199,7 +231,7 @@ class _KnownGradient(Function):
         ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor
     ) -> Tensor:
         """Return the number and keep its gradient."""
-        ctx.gradients = gradients
+        ctx.gradients, ctx.known = gradients, list(zip(inputs, gradients, strict=True))
         return value.clone()
 
     @staticmethod
@@ -210,12 +242,12 @@ class _KnownGradient(Function):
 
 
 def _plan_parts(
-    loop: InnerLoop, support_mask: Tensor, query_mask: Tensor
+    loop: InnerLoop, support_mask: Tensor, query_mask: Tensor, is_whole: bool
 ) -> tuple[Tensor | None, list[_Part]]:
     """The order of the tasks by size, if it matters, and the parts to take them in."""
     n_tasks, n_support = support_mask.shape
     n_query = query_mask.shape[1]
-    if support_mask.device.type != "cpu" or _is_whole(support_mask):
+    if is_whole or support_mask.device.type != "cpu":
         room = _tasks_in_part(loop, n_support, n_query, support_mask)
         bounds = _cut(0, n_tasks, room)
         return None, [_Part(tasks, n_support, n_query) for tasks in bounds]
@@ -258,16 +290,11 @@ def _cut(begin: int, end: int, most: int) -> Iterator[slice]:
         yield slice(first, last)
 
 
-def _in_order(rows: Rows, order: Tensor | None) -> Rows:
+def _in_order(rows: Rows, order: Tensor | None, is_whole: bool) -> Rows:
     """The tasks in an order, with zeros for padding; as they are if there is none."""
     if order is not None:
         rows = Rows(*(part.index_select(0, order) for part in rows))
-    if _is_whole(rows.mask):
+    if is_whole:
         return rows
     X, Y = (zero_padding(values, rows.mask) for values in rows[:2])
     return Rows(X, Y, rows.mask)
-
-
-def _is_whole(mask: Tensor) -> bool:
-    """Whether there is no padding. A GPU is not asked, since it would have to wait."""
-    return mask.device.type == "cpu" and bool(mask.all())

@@ -21,12 +21,15 @@ class LearnedNumbers(nn.Module):
 
     Parameters
     ----------
+    reach : float, default=20.0
+        By what the moves are multiplied.
     **starts : float or Tensor
         The start of each number, or vector of numbers, by its name.
     """
 
-    def __init__(self, **starts: float | Tensor):
+    def __init__(self, reach: float = REACH, /, **starts: float | Tensor):
         super().__init__()
+        self.reach = reach
         self.moves = nn.ParameterDict()
         for name, start in starts.items():
             start = torch.as_tensor(start, dtype=torch.get_default_dtype())
@@ -36,7 +39,7 @@ class LearnedNumbers(nn.Module):
     def forward(self, name: str) -> Tensor:
         """Return a number as it is now."""
         start: Tensor = getattr(self, f"start_{name}")
-        return start + REACH * self.moves[name]
+        return start + self.reach * self.moves[name]
 
 
 class SplitDecoder(nn.Module):

@@ -124,7 +124,7 @@ default="cnp"
         n_inputs = n_features if encoder is None else _encoder_size(encoder)
         n_values = 1 if class_equivariant else n_outputs
         n_answers = 2 if likelihood == "gaussian" else n_values
-        self.reader = READERS[architecture](
+        self.reader = self._build_reader(
             n_inputs, n_values, n_answers, hidden_size, n_layers, n_heads
         )
 
@@ -198,6 +198,12 @@ default="cnp"
     ) -> Tensor | Gaussian:
         """Adapt to the support rows, then answer the query rows."""
         return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+
+    def _build_reader(
+        self, n_inputs: int, n_values: int, n_answers: int, *sizes: int
+    ) -> nn.Module:
+        """The architecture's reader."""
+        return READERS[self.architecture](n_inputs, n_values, n_answers, *sizes)
 
     def _encode(self, X: Tensor) -> Tensor:
         """Rows as the reader sees them."""

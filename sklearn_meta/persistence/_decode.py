@@ -1,7 +1,7 @@
 """From JSON, arrays and skops members back to a model; the mirror of `_encode`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +22,7 @@ class Decoder:
     skops: Callable[[], ModuleType]
     module: Any
     trusted: list[str]
+    loaded: dict[str, Any] = field(default_factory=dict)
 
 
 def decode(node: Any, store: Decoder) -> Any:
@@ -113,7 +114,9 @@ def _users_module(name: str, module: Any) -> Any:
 
 
 def _member(node: dict, store: Decoder) -> Any:
-    """Load a scikit-learn estimator, if all its types are trusted."""
+    """Load a scikit-learn estimator once, if all its types are trusted."""
+    if node["name"] in store.loaded:
+        return store.loaded[node["name"]]
     data, skops = store.members[node["name"]], store.skops()
     untrusted = set(skops.get_untrusted_types(data=data)) - set(store.trusted)
     if untrusted:
@@ -122,7 +125,8 @@ def _member(node: dict, store: Decoder) -> Any:
             f"{sorted(untrusted)}. If you trust the file, pass "
             f"load_model(path, trusted={sorted(untrusted)})."
         )
-    return skops.loads(data, trusted=store.trusted)
+    store.loaded[node["name"]] = skops.loads(data, trusted=store.trusted)
+    return store.loaded[node["name"]]
 
 
 def _known(table: dict[str, type], name: str) -> type:

@@ -27,6 +27,8 @@ class Encoder:
     skops: Callable[[], ModuleType]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     members: dict[str, bytes] = field(default_factory=dict)
+    # the members of a mixture may share one: it is kept once, by its identity
+    member_names: dict[int, str] = field(default_factory=dict)
 
     def keep(self, array: np.ndarray, path: str) -> str:
         """Keep an array of numbers under its path; return the name it got."""
@@ -169,9 +171,11 @@ def _encode_member(value: BaseEstimator, store: Encoder, path: str) -> dict:
             "scikit-learn's own members go into a file as a whole. Save a pipeline of "
             "make_meta_pipeline, or the estimator inside, such as best_estimator_."
         )
-    name = f"members/{len(store.members)}.skops"
-    store.members[name] = store.skops().dumps(value)
-    return {"kind": "member", "name": name}
+    if id(value) not in store.member_names:
+        name = f"members/{len(store.members)}.skops"
+        store.members[name] = store.skops().dumps(value)
+        store.member_names[id(value)] = name
+    return {"kind": "member", "name": store.member_names[id(value)]}
 
 
 def _check_rebuildable(estimator: Any, learner: nn.Module, path: str) -> None:

@@ -11,6 +11,7 @@ from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
 from sklearn_meta.estimators.pooled import Shifts
 from sklearn_meta.estimators.refit import OldRows, RefittedModels
+from sklearn_meta.estimators.stacked_members import AdaptedMixture, SharedColumns
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks
 from sklearn_meta.shifts import RandomIntercept, ShiftPrecision
@@ -29,6 +30,7 @@ RECORDS: dict[str, type] = {
     record.__name__: record
     for record in (
         AdaptedMembers,
+        AdaptedMixture,
         AdaptedTasks,
         Checkpoint,
         ClassNoise,
@@ -39,9 +41,10 @@ RECORDS: dict[str, type] = {
         PooledModel,
         RandomIntercept,
         RefittedModels,
+        SharedColumns,
+        ShiftNoise,
         ShiftPrecision,
         Shifts,
-        ShiftNoise,
     )
 }
 

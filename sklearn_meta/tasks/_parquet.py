@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_meta.tasks._stack import TableStack
+
 
 class ParquetTasks(Sequence):
     """The tasks of Parquet files; a task is read at access, with its row group.
@@ -51,25 +53,34 @@ class ParquetTasks(Sequence):
 
     def __getitem__(self, index: Any) -> tuple:
         first, end = self._starts[range(len(self))[index] + np.arange(2)]
-        parts = []
-        for _, file, group, start, stop in self._runs[first:end].tolist():
-            parts.append(self._read(file, group).iloc[start:stop])
-        frame = parts[0] if len(parts) == 1 else _concat(parts)
-        return frame.drop(columns=self._target), frame[self._target].to_numpy()
+        parts = [self._rows_of(run) for run in self._runs[first:end].tolist()]
+        if len(parts) == 1:
+            return parts[0]
+        X, y = TableStack(), TableStack()
+        for rows, targets in parts:
+            X.add(rows, self.names[index])
+            y.add(targets, self.names[index])
+        return X.merge(), y.merge()
 
     def __getstate__(self) -> dict:
         """Leave the rows that are kept out of pickles."""
         return vars(self) | {"_group": (None, None)}
 
+    def _rows_of(self, run: list[int]) -> tuple:
+        """Return the rows and the targets of a run."""
+        _, file, group, start, stop = run
+        X, y = self._read(file, group)
+        return X.iloc[start:stop], y[start:stop]
+
     def _read(self, file: int, group: int) -> Any:
-        """Return a row group as a DataFrame, without the ids."""
-        kept, frame = self._group
+        """Return the rows and the targets of a row group."""
+        kept, table = self._group
         if kept != (file, group):
             with _parquet().ParquetFile(self._paths[file]) as opened:
-                table = opened.read_row_group(group, columns=self._columns)
-            frame = table.to_pandas()
-            self._group = ((file, group), frame)
-        return frame
+                frame = opened.read_row_group(group, self._columns).to_pandas()
+            table = frame.drop(columns=self._target), frame[self._target].to_numpy()
+            self._group = ((file, group), table)
+        return table
 
     def _check_columns(self, task: str, target: str) -> list[str]:
         """Return the columns to read; all files must have them."""
@@ -128,11 +139,6 @@ def _runs_of(path: Path, file: int, task: str) -> Iterator[tuple]:
             ):
                 yield name, (file, group, start, end)
                 start = end
-
-
-def _concat(parts: list) -> Any:
-    """Put the parts of a task together that lies in several places."""
-    return importlib.import_module("pandas").concat(parts)
 
 
 def _parquet() -> Any:

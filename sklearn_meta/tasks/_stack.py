@@ -61,7 +61,7 @@ class TableStack:
         """Raise unless a table has the columns of the first one."""
         first = self._first
         if hasattr(table, "iloc") and hasattr(first, "iloc"):
-            if list(table.columns) != list(first.columns):
+            if not table.columns.equals(first.columns):
                 raise ValueError(
                     f"Task {name!r} has the columns {list(table.columns)}, task "
                     f"{self._first_name!r} has {list(first.columns)}: give all tasks "

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sklearn_meta.episodes import EpisodeRows
 from sklearn_meta.exceptions import warn_user
 from sklearn_meta.functional.likelihoods import masked_task_mean
+from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._processes import Processes
@@ -241,7 +242,7 @@ class _ChunkNet(NeuralNet):
         for parameter in self.parameters_:
             parameter.grad = None
         loss = self._own_loss(self.datasets[0].sampler, rows)
-        loss.backward()
+        backward(loss)
         loss = loss.detach()
         if self.processes is not None:
             loss = self.processes.sum_step(loss, self.parameters_)

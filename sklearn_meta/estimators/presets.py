@@ -1,0 +1,111 @@
+"""The members of the mixtures, where the user names none."""
+
+from typing import Any
+
+from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
+from sklearn_meta.estimators.gradient import MAMLClassifier
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
+from sklearn_meta.estimators.metric import ProtoNetClassifier
+from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
+from sklearn_meta.estimators.process import (
+    ModelBasedMetaClassifier,
+    ModelBasedMetaRegressor,
+)
+
+__all__ = ["PRESETS", "default_classifiers", "default_regressors"]
+
+PRESETS = ("fast", "default", "thorough")
+
+Members = list[tuple[str, Any]]
+
+
+def default_regressors(preset: str, n_shots: tuple[int, int]) -> Members:
+    """Return the members of a preset; each adds a way of being right.
+
+    Parameters
+    ----------
+    preset : {"fast", "default", "thorough"}
+        How many there are.
+    n_shots : (int, int)
+        The range from which they learn.
+
+    Returns
+    -------
+    members : list of (str, estimator)
+        From the simplest on.
+    """
+
+    def kernel(**params: Any) -> DeepKernelRegressor:
+        return DeepKernelRegressor(
+            **{"pooled_estimator": "auto", "n_shots": n_shots} | params
+        )
+
+    members: Members = [
+        ("shift", PooledRegressor("auto", correction="shift", n_shots=n_shots)),
+        ("shallow", kernel(hidden_layer_sizes=())),
+        ("kernel", kernel()),
+    ]
+    if preset != "fast":
+        members += [
+            ("dropout", kernel(mean="zero", feature_dropout=0.2)),
+            ("cold", kernel(init="random")),
+            (
+                "unpooled",
+                kernel(init="random", noise="constant", pooled_estimator=None),
+            ),
+        ]
+    if preset == "thorough":
+        transformer = ModelBasedMetaRegressor(n_shots=n_shots, pooled_estimator="auto")
+        members.append(("transformer", transformer))
+    return members
+
+
+def default_classifiers(
+    preset: str, label_mode: str, n_shots: tuple[int, int]
+) -> Members:
+    """Return the members of a preset for classes.
+
+    Parameters
+    ----------
+    preset : {"fast", "default", "thorough"}
+        How many there are.
+    label_mode : {"shared", "task"}
+        What labels mean.
+    n_shots : (int, int)
+        The range from which they learn, in the terms of that mode.
+
+    Returns
+    -------
+    members : list of (str, estimator)
+        From the simplest on.
+    """
+    local = label_mode == "task"
+    return (_local_classifiers if local else _shared_classifiers)(preset, n_shots)
+
+
+def _shared_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
+    """Return members that start from one pooled classifier."""
+    common: dict = {"n_shots": n_shots}
+    pooled = common | {"pooled_estimator": "auto"}
+    members: Members = [
+        ("shift", PooledClassifier("auto", correction="shift", **common)),
+        ("kernel", DeepKernelClassifier(**pooled)),
+    ]
+    if preset != "fast":
+        corrected = DeepKernelClassifier(
+            correction="transformer", max_iter=320, **pooled
+        )
+        members.append(("corrected", corrected))
+    if preset == "thorough":
+        members.append(("transformer", ModelBasedMetaClassifier(**pooled)))
+    return members
+
+
+def _local_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
+    """Return members in closed form, for classes that none of them has seen."""
+    members: Members = [("logistic", ProtoNetClassifier(n_shots=n_shots))]
+    if preset != "fast":
+        members.append(("kernel", DeepKernelClassifier(n_shots=n_shots)))
+    if preset == "thorough":
+        members.append(("maml", MAMLClassifier(n_shots=n_shots)))
+    return members

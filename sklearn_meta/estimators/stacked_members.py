@@ -1,0 +1,221 @@
+"""Fitting the members of a mixture on folds, and judging them on what was held out."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.parallel import Parallel, delayed
+
+from sklearn_meta.estimators.kernel import DeepKernelRegressor
+from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
+from sklearn_meta.held_out import Episodes, Fold
+from sklearn_meta.pooling import PooledModel, fit_pooled
+from sklearn_meta.tasks import TaskRows
+
+__all__ = ["AdaptedMixture", "SharedColumns", "adapt_member", "fit_members", "judge"]
+
+
+class SharedColumns(NamedTuple):
+    """Pooled models that several members start from, each fitted once.
+
+    The columns of all of them are laid beside the features; a member reads its own.
+
+    Parameters
+    ----------
+    pooled : list of PooledModel
+        The distinct pooled models.
+    source : list of int
+        The pooled model of each member, -1 for none.
+    ends : list of int
+        The number of columns up to the end of the features, and of each model's.
+    """
+
+    pooled: list
+    source: list
+    ends: list
+
+    @classmethod
+    def fit(
+        cls, members: list, rows: TaskRows, classes: Any, random_state: Any
+    ) -> tuple["SharedColumns", TaskRows]:
+        """Fit the pooled models; return their out-of-fold columns beside the rows."""
+        wanted = [_pooled_estimator(member) for member in members]
+        distinct: list = []
+        source = [_place(estimator, distinct) for estimator in wanted]
+        columns, pooled = [rows.X], []
+        for estimator in distinct:
+            model, out_of_fold = fit_pooled(estimator, rows, classes, random_state)
+            pooled.append(model)
+            columns.append(out_of_fold)
+        ends = np.cumsum([part.shape[1] for part in columns]).tolist()
+        return cls(pooled, source, ends), rows._replace(X=np.hstack(columns))
+
+    def widen(self, X: np.ndarray) -> np.ndarray:
+        """Lay the predictions of all pooled models beside new rows."""
+        return np.hstack([X, *(model.columns(X) for model in self.pooled)])
+
+    def view(self, X: np.ndarray, member: int) -> np.ndarray:
+        """Return the columns that a member reads."""
+        place = self.source[member]
+        if place < 0:
+            return X[:, : self.ends[0]]
+        own = np.r_[: self.ends[0], self.ends[place] : self.ends[place + 1]]
+        return X[:, own]
+
+    def model_of(self, member: int) -> PooledModel | None:
+        """Return the pooled model of a member."""
+        place = self.source[member]
+        return None if place < 0 else self.pooled[place]
+
+
+def _pooled_estimator(member: Any) -> Any:
+    """Return the estimator of all rows from which a member starts, or None."""
+    whole = isinstance(member, (PooledClassifier, PooledRegressor))
+    return member.estimator if whole else getattr(member, "pooled_estimator", None)
+
+
+def _place(estimator: Any, distinct: list) -> int:
+    """Return where an estimator stands in a list, to which it is added once."""
+    if estimator is None:
+        return -1
+    for place, known in enumerate(distinct):
+        if known is estimator or (isinstance(known, str) and known == estimator):
+            return place
+    distinct.append(estimator)
+    return len(distinct) - 1
+
+
+class AdaptedMixture(NamedTuple):
+    """Adapted copies of the models that matter, and their weights."""
+
+    models: list
+    member: np.ndarray  # (n_models,), the member that each is a fit of
+    weights: np.ndarray  # (n_tasks, n_models), sum 1 per task
+
+
+def fit_members(
+    members: list,
+    shared: SharedColumns,
+    folds: list[Fold],
+    *,
+    classes: Any,
+    n_jobs: int | None,
+) -> list[list]:
+    """Fit each member on each fold.
+
+    Parameters
+    ----------
+    members : list of estimator
+        They are cloned.
+    shared : SharedColumns
+        What each member reads.
+    folds : list of Fold
+        Held-out tasks decide when a member with early stopping stops.
+    classes : ndarray or None
+        Labels that are shared by all tasks.
+    n_jobs : int or None
+        Processes.
+
+    Returns
+    -------
+    fitted : list of list of estimator
+        Members first, folds second.
+    """
+    donors = _kernel_donors(members, shared)
+    fitted: dict = {}
+    # donors first: what they learned is where others start
+    for turn in (
+        [m for m, donor in enumerate(donors) if donor is None],
+        [m for m, donor in enumerate(donors) if donor is not None],
+    ):
+        jobs = [(m, f) for f in range(len(folds)) for m in turn]
+        models = Parallel(n_jobs=n_jobs)(
+            delayed(_fit_member)(
+                _started_at(members[m], fitted.get((donors[m], f))),
+                shared,
+                m,
+                folds[f],
+                classes,
+            )
+            for m, f in jobs
+        )
+        fitted |= dict(zip(jobs, models, strict=True))
+    return [[fitted[m, f] for f in range(len(folds))] for m in range(len(members))]
+
+
+def _kernel_donors(members: list, shared: SharedColumns) -> list[int | None]:
+    """Return for each member the one whose fitted kernel it would fit again."""
+    donors: list[int | None] = []
+    for m, member in enumerate(members):
+        fits = isinstance(member, DeepKernelRegressor) and member.init == "marginal"
+        shallow = [
+            other
+            for other, donor in enumerate(members)
+            if isinstance(donor, DeepKernelRegressor)
+            and donor._is_shallow
+            and shared.source[other] == shared.source[m]
+            and donor.standardize == getattr(member, "standardize", None)
+        ]
+        own = fits and shallow and not member._is_shallow
+        donors.append(shallow[0] if own else None)
+    return donors
+
+
+def _started_at(member: Any, donor: Any) -> Any:
+    """Return a member that starts at the kernel of another one."""
+    return member if donor is None else clone(member).set_params(init=donor.kernel_)
+
+
+def _fit_member(
+    member: Any, shared: SharedColumns, place: int, fold: Fold, classes: Any
+) -> Any:
+    """Fit a clone of a member on what a fold leaves to learn from."""
+    train, held_out = (
+        rows and rows._replace(X=shared.view(rows.X, place))
+        for rows in (fold.train, fold.held_out)
+    )
+    fitted = clone(member)
+    fitted.n_features_in_ = shared.ends[0]
+    fitted._learn_prepared(
+        train, held_out, pooled=shared.model_of(place), classes=classes
+    )
+    return fitted
+
+
+def adapt_member(model: Any, rows: TaskRows) -> Any:
+    """Return a copy of a fitted member that is adapted to tasks."""
+    model = copy.copy(model)
+    model._adapt_to(rows)
+    return model
+
+
+def judge(
+    model: Any, shared: SharedColumns, place: int, rows: TaskRows, episodes: Episodes
+) -> np.ndarray:
+    """Return the log-likelihood of the query rows of episodes, (n_query,).
+
+    Parameters
+    ----------
+    model : estimator
+        A member that saw none of what is scored.
+    shared : SharedColumns
+        What it reads.
+    place : int
+        Its place among the members.
+    rows : TaskRows
+        All rows, with the columns of all pooled models.
+    episodes : Episodes
+        Row numbers of supports and queries.
+    """
+    X = shared.view(rows.X, place)
+    support = TaskRows(
+        X[episodes.support],
+        rows.y[episodes.support],
+        episodes.sizes,
+        list(range(len(episodes.sizes))),
+    )
+    adapted = adapt_member(model, support)
+    return adapted._log_likelihood(
+        X[episodes.query], rows.y[episodes.query], episodes.episode
+    )

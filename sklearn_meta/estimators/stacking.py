@@ -1,0 +1,662 @@
+"""Mixtures of meta-estimators, weighed by what they said of held-out tasks."""
+
+import warnings
+from abc import abstractmethod
+from numbers import Integral
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import _BaseComposition
+
+from sklearn_meta.averaging import drop_negligible
+from sklearn_meta.base import BaseTaskEstimator
+from sklearn_meta.base._state import unchanged_on_error
+from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.presets import (
+    PRESETS,
+    default_classifiers,
+    default_regressors,
+)
+from sklearn_meta.estimators.regressor import TaskRegressorMixin
+from sklearn_meta.estimators.stacked_members import (
+    AdaptedMixture,
+    SharedColumns,
+    adapt_member,
+    fit_members,
+    judge,
+)
+from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
+from sklearn_meta.mixing import (
+    interpolate_weights,
+    mixture_moments,
+    mixture_quantiles,
+    pool_weights,
+    score_weights,
+)
+from sklearn_meta.pooling import with_seed
+from sklearn_meta.targets import LocalClasses
+from sklearn_meta.tasks import TaskRows
+
+__all__ = ["MetaStackingClassifier", "MetaStackingRegressor"]
+
+
+class _MetaStacking(_BaseComposition, BaseTaskEstimator):
+    """Fit members on folds, weigh them by held-out episodes, mix what they predict."""
+
+    _parameter_constraints: dict = {
+        "estimators": [list, None],
+        "preset": [StrOptions(set(PRESETS))],
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "n_queries": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # ------------------------------------------------------------ to be filled in
+
+    @abstractmethod
+    def _default_members(self) -> list[tuple[str, Any]]:
+        """Return the members where the user gave none."""
+
+    @abstractmethod
+    def _folds(
+        self, rows: TaskRows, grid: list[int], rng: np.random.RandomState
+    ) -> list[Fold]:
+        """Return the folds; none where there is too little to hold out."""
+
+    @abstractmethod
+    def _averages_folds(self, rows: TaskRows) -> bool:
+        """Return whether models of folds are kept; else members are fitted on all."""
+
+    @abstractmethod
+    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Return weights from log-likelihoods (n_members, n_rows) of held-out rows."""
+
+    def _usable_rows(self, rows: TaskRows) -> TaskRows:
+        """Learn what targets mean; return the rows that can be learned from."""
+        return rows
+
+    # ------------------------------------------------------------ parameters
+
+    def get_params(self, deep: bool = True) -> dict:
+        """Return the parameters, with those of the members as ``name__parameter``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether the members and their parameters are included.
+
+        Returns
+        -------
+        params : dict
+            Values by name.
+        """
+        return self._get_params("estimators", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a member is replaced by its name.
+
+        Parameters
+        ----------
+        **params : dict
+            Values by name.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return self._set_params("estimators", **params)
+
+    # ------------------------------------------------------------ fit
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any = None, tasks: Any = None) -> Self:
+        """Fit the members on folds, and weigh them by what was held out.
+
+        Parameters
+        ----------
+        X : TaskCollection, sequence of (X, y), or array-like of shape \
+(n_samples, n_features)
+            Tasks, or flat rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets of flat rows; None where X is a sequence of tasks.
+        tasks : array-like of shape (n_samples,), default=None
+            The id of each flat row's task, any hashable. Without it, X is one table,
+            and the fitted mixture is adapted to all of its rows.
+
+        Returns
+        -------
+        self : object
+            Fitted on tasks it predicts after ``adapt``; fitted on one table, at once.
+
+        Raises
+        ------
+        TypeError
+            If a member is no meta-estimator of this package.
+        ValueError
+            If the input is not what was expected; the message names the task. The
+            estimator is then as it was before.
+        """
+        with unchanged_on_error(self):
+            rng = check_random_state(self.random_state)
+            rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
+            rows = self._usable_rows(rows)
+            self._fit_mixture(rows, rng)
+        return self
+
+    def _fit_mixture(self, rows: TaskRows, rng: np.random.RandomState) -> None:
+        """Set the fitted members and their weights."""
+        self.names_, members = self._members(int(rng.randint(np.iinfo(np.int32).max)))
+        classes = self._shared_classes()
+        self.shared_, rows = SharedColumns.fit(members, rows, classes, rng)
+        folds = self._folds(rows, self._shot_grid(), rng)
+        n_folds = len(folds)
+        whole = [] if n_folds and self._averages_folds(rows) else [Fold(rows, None, [])]
+        fitted = fit_members(
+            members, self.shared_, folds + whole, classes=classes, n_jobs=self.n_jobs
+        )
+        self._judge_members([models[:n_folds] for models in fitted], rows, folds)
+        self.estimators_ = [models[n_folds:] or models for models in fitted]
+        self.n_tasks_ = len(rows.sizes)
+        self._forget_adaptation()
+        if rows.names is None:
+            self._adapt_to(rows)
+
+    def _members(self, seed: int) -> tuple[list[str], list]:
+        """Return names and seeded clones of the members."""
+        members = self.estimators
+        if members is None:
+            members = self._default_members()
+        if not members:
+            raise ValueError("Expected at least one (name, estimator), got none.")
+        names, estimators = zip(*members, strict=True)
+        self._validate_names(names)
+        for name, estimator in members:
+            if not isinstance(estimator, BaseTaskEstimator):
+                raise TypeError(
+                    f"Expected meta-estimators of sklearn_meta as members, got {name!r}"
+                    f", a {type(estimator).__name__}. PooledRegressor and "
+                    "PooledClassifier make one of any estimator of scikit-learn."
+                )
+        return list(names), [self._own(with_seed(e, seed)) for e in estimators]
+
+    def _own(self, member: Any) -> Any:
+        """Return a member with what the mixture decides for it."""
+        return member
+
+    def _shared_classes(self) -> np.ndarray | None:
+        """Return the labels where they mean the same in every task."""
+        return None
+
+    def _shot_grid(self) -> list[int]:
+        """Return the numbers of shots at which members are weighed."""
+        return shot_grid(*self._shot_range())
+
+    def _judge_members(
+        self, fitted: list[list], rows: TaskRows, folds: list[Fold]
+    ) -> None:
+        """Set the weights of the members, and the scores that they come from."""
+        if not folds:
+            warnings.warn(
+                "There is too little to hold out, so the members weigh alike. Expect "
+                "more of a single estimator, or bring more tasks (or classes).",
+                FewTasksWarning,
+                stacklevel=2,
+            )
+            self.shots_ = np.array([1])
+            self.held_out_scores_ = None
+            self.weights_ = np.full((1, len(fitted)), 1 / len(fitted))
+            return
+        self.shots_ = np.array([e.n_shots for e in folds[0].episodes])
+        scores, weights = [], []
+        for k in range(len(self.shots_)):
+            episodes = [fold.episodes[k] for fold in folds]
+            said = np.stack(
+                [
+                    np.concatenate(
+                        [
+                            judge(model, self.shared_, place, rows, drawn)
+                            for model, drawn in zip(models, episodes, strict=True)
+                        ]
+                    )
+                    for place, models in enumerate(fitted)
+                ]
+            )
+            weight = np.concatenate([drawn.weight for drawn in episodes]) / len(folds)
+            scores.append(said @ weight)
+            weights.append(self._weigh(said, weight))
+        self.held_out_scores_, self.weights_ = np.stack(scores), np.stack(weights)
+
+    # ------------------------------------------------------------ adapt and predict
+
+    def _prepare(self, X: np.ndarray) -> np.ndarray:
+        """Return new rows with the predictions of all pooled models."""
+        return self.shared_.widen(X)
+
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Adapt the models that matter to the tasks of these rows."""
+        weights = interpolate_weights(
+            self.shots_, self.weights_, self._shots_of_tasks(rows)
+        )
+        weights = drop_negligible(weights)
+        models, member = [], []
+        for place in np.flatnonzero(weights.max(0)):
+            own = rows._replace(X=self.shared_.view(rows.X, place))
+            fitted = self.estimators_[place]
+            models += [adapt_member(model, own) for model in fitted]
+            member += [place] * len(fitted)
+        count = np.bincount(member, minlength=weights.shape[1])[member]
+        place = np.array(member)
+        self.adapted_ = AdaptedMixture(models, place, weights[:, place] / count)
+        self.task_names_ = rows.names
+
+    def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
+        """Return the number of shots of each support."""
+        return rows.sizes
+
+    def _ask(self, method: str, X: np.ndarray, codes: np.ndarray) -> list:
+        """Return what each adapted model says of rows."""
+        _, member, _ = self.adapted_
+        views = {place: self.shared_.view(X, place) for place in np.unique(member)}
+        return [
+            getattr(model, method)(views[place], codes)
+            for model, place in zip(self.adapted_.models, member, strict=True)
+        ]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether the members are fitted and weighed."""
+        return hasattr(self, "weights_")
+
+
+class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
+    r"""Mixture of meta-regressors, weighed by what they say of tasks held out.
+
+    The estimator to start with: which way of learning across tasks fits a collection,
+    and with how many rows, is found by trying several on tasks that they have not seen.
+    Each member is fitted on folds of tasks; its weight follows from the likelihood of
+    the tasks left out, for each number of shots apart; the models of all folds are
+    averaged [1]_ [2]_.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator), default=None
+        Names and meta-regressors of this package, fitted as they are. None takes those
+        of ``preset``.
+    preset : {"fast", "default", "thorough"}, default="default"
+        The members where ``estimators`` is None: see Notes.
+    n_folds : int, default=3
+        Folds of tasks, at least 2; not more than there are tasks.
+    n_shots : int or (int, int), default=(1, 10)
+        Support rows in an episode, per task. The members of a preset learn from this
+        range, both ends included, and all members are weighed at up to four numbers
+        in it. In between weights are interpolated in the logarithm of the shots.
+    n_queries : int, default=16
+        Most query rows of an episode in which members are weighed, at least 1.
+    n_jobs : int, default=None
+        Processes for fitting; None is one, -1 all.
+    random_state : int, RandomState instance or None, default=None
+        Draws folds and episodes, and seeds each ``random_state`` of a member that is
+        None.
+    verbose : int, default=0
+        Whether members tell their progress.
+
+    Attributes
+    ----------
+    names_ : list of str
+        The members.
+    estimators_ : list of list of estimator
+        Their models: one per fold; of one table, one.
+    shots_ : ndarray of shape (n_grid,)
+        The numbers of shots at which members were weighed.
+    weights_ : ndarray of shape (n_grid, n_members)
+        The weights there; rows sum to 1.
+    held_out_scores_ : ndarray of shape (n_grid, n_members) or None
+        Mean log-likelihood of held-out rows, in nats per row, in the unit of the
+        target; None where nothing could be held out.
+    n_tasks_ : int
+        Tasks seen by ``fit``; 1 for one table.
+    n_features_in_ : int
+        Number of features seen by ``fit``.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if they are all strings.
+
+    Raises
+    ------
+    TypeError
+        In ``fit``, if a member is no meta-estimator of this package.
+    ValueError
+        In ``fit``, if a parameter or the data is not what was expected.
+
+    See Also
+    --------
+    MetaStackingClassifier : The same for classes.
+    DeepKernelRegressor : The member that carries most weight on many tables.
+
+    Notes
+    -----
+    With the mean log-likelihood :math:`s_m` of held-out rows under member :math:`m`,
+    the prediction for a new task is the mixture
+
+    .. math::
+
+        p(y \mid x) = \sum_m w_m \frac{1}{F} \sum_f p_{mf}(y \mid x), \qquad
+        w_m = \frac{e^{30 s_m}}{\sum_j e^{30 s_j}},
+
+    over members and folds. ``return_std`` is its standard deviation, and quantiles are
+    those of the mixture itself. Unlike the weights of [2]_, which maximise the
+    likelihood of the mixture, these look at each member alone: on small tables the
+    former feed members whose wide tails cover outliers.
+
+    Members that start from one and the same ``pooled_estimator`` (None aside) share
+    it: it is fitted once, and what they learn from is its out-of-fold prediction.
+
+    .. list-table:: Members of the presets
+       :header-rows: 1
+
+       * - preset
+         - members
+       * - "fast"
+         - PooledRegressor with a shift; DeepKernelRegressor, shallow and deep
+       * - "default"
+         - also DeepKernelRegressor with dropped features and no learned mean, from
+           random weights, and without a pooled model
+       * - "thorough"
+         - also the transformer of ModelBasedMetaRegressor
+
+    Of one table, without tasks, rows are held out, and members are then fitted on all.
+
+    References
+    ----------
+    .. [1] D. H. Wolpert, "Stacked generalization", Neural Networks, 1992.
+    .. [2] Y. Yao, A. Vehtari, D. Simpson, A. Gelman, "Using stacking to average
+       Bayesian predictive distributions", Bayesian Analysis, 2018.
+
+    Examples
+    --------
+    >>> from sklearn_meta import DeepKernelRegressor, MetaStackingRegressor
+    >>> from sklearn_meta import PooledRegressor
+    >>> from sklearn_meta.datasets import make_sinusoid_tasks
+    >>> tasks = make_sinusoid_tasks(n_tasks=12, n_samples=20, random_state=0)
+    >>> members = [
+    ...     ("pooled", PooledRegressor(correction="shift")),
+    ...     ("kernel", DeepKernelRegressor(hidden_layer_sizes=())),
+    ... ]
+    >>> model = MetaStackingRegressor(members, random_state=0).fit(tasks[:11])
+    >>> model.weights_.shape
+    (3, 2)
+    >>> X, y = tasks[11]
+    >>> model.adapt(X[:5], y[:5]).predict(X[5:]).shape
+    (15,)
+    """
+
+    def __init__(
+        self,
+        estimators=None,
+        *,
+        preset="default",
+        n_folds=3,
+        n_shots=(1, 10),
+        n_queries=16,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimators = estimators
+        self.preset = preset
+        self.n_folds = n_folds
+        self.n_shots = n_shots
+        self.n_queries = n_queries
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _default_members(self) -> list[tuple[str, Any]]:
+        return default_regressors(self.preset, self._shot_range())
+
+    def _folds(
+        self, rows: TaskRows, grid: list[int], rng: np.random.RandomState
+    ) -> list[Fold]:
+        """Hold out tasks; of one table, rows."""
+        if len(rows.sizes) == 1:
+            return row_folds(rows, self.n_folds, False, rng)
+        return task_folds(rows, self.n_folds, grid, self.n_queries, rng)
+
+    def _averages_folds(self, rows: TaskRows) -> bool:
+        return len(rows.sizes) > 1
+
+    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return score_weights(said @ weight)
+
+    def _gaussians(
+        self, X: np.ndarray, codes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return means, standard deviations and weights, (n_models, n_rows)."""
+        means, stds = np.swapaxes(self._ask("_mean_and_std", X, codes), 0, 1)
+        return means, stds, self.adapted_.weights[codes].T
+
+    def _mean_and_std(
+        self, X: np.ndarray, codes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the moments of the mixture."""
+        return mixture_moments(*self._gaussians(X, codes))
+
+    def _quantiles(
+        self, X: np.ndarray, codes: np.ndarray, levels: np.ndarray
+    ) -> np.ndarray:
+        """Return the quantiles of the mixture itself."""
+        return mixture_quantiles(*self._gaussians(X, codes), levels)
+
+
+class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
+    r"""Mixture of meta-classifiers, weighed by what they say of tasks held out.
+
+    The estimator to start with: which way of learning across tasks fits a collection,
+    and with how many rows, is found by trying several on tasks (on classes, where these
+    are local to their task) that they have not seen [1]_ [2]_.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator), default=None
+        Names and meta-classifiers of this package. None takes those of ``preset``.
+    preset : {"fast", "default", "thorough"}, default="default"
+        The members where ``estimators`` is None: see Notes.
+    label_mode : {"auto", "shared", "task"}, default="auto"
+        "shared": a label means the same in every task. "task": labels are local to
+        their task, so that new tasks may bring new classes. "auto": one table (or a
+        single task) is learned from class by class ("task"); the labels of several
+        tasks are shared if some task has all of them. ``label_mode_`` tells. Members
+        get what was found.
+    n_folds : int, default=3
+        Folds of tasks, at least 2, where labels are shared; there are 4 folds of
+        classes where they are local.
+    n_ways : int, default=5
+        Most classes of an episode in which members are weighed, at least 2, where
+        labels are local to the task.
+    n_shots : int or (int, int), default=(1, 10)
+        Support rows in an episode, per class. With shared labels rows are drawn without
+        regard to class: up to that many per class on average, and for a range as few
+        rows as its lower end. Members are weighed at up to four numbers in the range.
+    n_queries : int, default=16
+        Most query rows of an episode in which members are weighed, at least 1; per
+        class if labels are local.
+    n_jobs : int, default=None
+        Processes for fitting; None is one, -1 all.
+    random_state : int, RandomState instance or None, default=None
+        Draws folds and episodes, and seeds each ``random_state`` of a member that is
+        None.
+    verbose : int, default=0
+        Whether members tell their progress.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels: those of ``fit`` if they are shared, else those of the support.
+    label_mode_ : {"shared", "task"}
+        What labels mean.
+    task_classes_ : dict
+        After ``adapt``: the classes of each task, by its id.
+    names_ : list of str
+        The members.
+    estimators_ : list of list of estimator
+        Their models: one per fold of tasks; one, fitted on all, for local labels.
+    shots_ : ndarray of shape (n_grid,)
+        The numbers of shots at which members were weighed: rows of a task if labels are
+        shared, rows of a class if they are local.
+    weights_ : ndarray of shape (n_grid, n_members)
+        The weights there; rows sum to 1.
+    held_out_scores_ : ndarray of shape (n_grid, n_members) or None
+        Mean log-likelihood of held-out rows, in nats per row; None where nothing could
+        be held out.
+    n_tasks_ : int
+        Tasks seen by ``fit``; 1 for one table.
+    n_features_in_ : int
+        Number of features seen by ``fit``.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Their names, if they are all strings.
+
+    Raises
+    ------
+    TypeError
+        In ``fit``, if a member is no meta-estimator of this package.
+    ValueError
+        In ``fit``, if a parameter or the data is not what was expected.
+
+    See Also
+    --------
+    MetaStackingRegressor : The same for a numeric target.
+
+    Notes
+    -----
+    The prediction is the linear pool :math:`\sum_m w_m p_m(c \mid x)`. Its weights
+    maximise
+
+    .. math::
+
+        \frac{1}{n} \sum_i \log \sum_m w_m p_m(y_i \mid x_i)
+        + \frac{0.01}{M} \sum_m \log w_m
+
+    over held-out rows, which pulls them a little towards each other, at each number of
+    shots apart.
+
+    Shared labels: members are fitted on folds of tasks, and the models of all folds are
+    averaged. Local labels: classes are held out to weigh the members, which are then
+    fitted on all classes, as each class tells more about how classes differ. With fewer
+    than 4 classes rows are held out, or nothing, with a FewTasksWarning.
+
+    References
+    ----------
+    .. [1] D. H. Wolpert, "Stacked generalization", Neural Networks, 1992.
+    .. [2] R. Ranjan, T. Gneiting, "Combining probability forecasts", Journal of the
+       Royal Statistical Society B, 2010.
+
+    Examples
+    --------
+    >>> from sklearn_meta import MetaStackingClassifier, PooledClassifier
+    >>> from sklearn_meta import ProtoNetClassifier
+    >>> from sklearn_meta.datasets import make_blob_tasks
+    >>> tasks = make_blob_tasks(12, 30, n_classes=2, random_state=0)
+    >>> members = [
+    ...     ("pooled", PooledClassifier(correction="shift")),
+    ...     ("prototypes", ProtoNetClassifier(max_iter=20)),
+    ... ]
+    >>> model = MetaStackingClassifier(members, random_state=0).fit(tasks[:11])
+    >>> X, y = tasks[11]
+    >>> model.adapt(X[:10], y[:10]).predict(X[10:]).shape
+    (20,)
+    """
+
+    _parameter_constraints: dict = {
+        **_MetaStacking._parameter_constraints,
+        "label_mode": [StrOptions({"auto", "shared", "task"})],
+        "n_ways": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimators=None,
+        *,
+        preset="default",
+        label_mode="auto",
+        n_folds=3,
+        n_ways=5,
+        n_shots=(1, 10),
+        n_queries=16,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimators = estimators
+        self.preset = preset
+        self.label_mode = label_mode
+        self.n_folds = n_folds
+        self.n_ways = n_ways
+        self.n_shots = n_shots
+        self.n_queries = n_queries
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _default_members(self) -> list[tuple[str, Any]]:
+        return default_classifiers(self.preset, self.label_mode_, self._shot_range())
+
+    def _own(self, member: Any) -> Any:
+        """Give the meaning of labels to members that can be told."""
+        known = "label_mode" in member.get_params(deep=False)
+        return member.set_params(label_mode=self.label_mode_) if known else member
+
+    def _usable_rows(self, rows: TaskRows) -> TaskRows:
+        """Learn what labels mean; classes of a single row teach nothing if local."""
+        self._learn_labels(rows, None)
+        return usable_classes(rows)[0] if self.label_mode_ == "task" else rows
+
+    def _shared_classes(self) -> np.ndarray | None:
+        return self.classes_ if self.label_mode_ == "shared" else None
+
+    def _shot_grid(self) -> list[int]:
+        """Return shots per class if labels are local, else rows of a task."""
+        if self.label_mode_ == "task":
+            return super()._shot_grid()
+        return shot_grid(*self._support_range())
+
+    def _folds(
+        self, rows: TaskRows, grid: list[int], rng: np.random.RandomState
+    ) -> list[Fold]:
+        """Hold out tasks; if labels are local, classes; of a small table, rows."""
+        if self.label_mode_ == "task":
+            folds = class_folds(rows, grid, self.n_ways, self.n_queries, rng)
+            if folds:
+                return folds
+        if len(rows.sizes) == 1:
+            return row_folds(rows, self.n_folds, True, rng)
+        return task_folds(rows, self.n_folds, grid, self.n_queries, rng)
+
+    def _averages_folds(self, rows: TaskRows) -> bool:
+        return self.label_mode_ == "shared" and len(rows.sizes) > 1
+
+    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return pool_weights(np.exp(said), weight)
+
+    def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
+        """Return the rows of each support; per class if labels are local."""
+        if self.label_mode_ == "shared":
+            return rows.sizes
+        return rows.sizes / LocalClasses.of(rows.y, rows.codes).per_task
+
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Adapt the members; local labels become those of the support."""
+        super()._adapt_to(rows)
+        if self.label_mode_ == "task":
+            adapted = self.adapted_.models[0]
+            self.classes_, self.task_columns_ = adapted.classes_, adapted.task_columns_
+
+    def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the mixture of the members' probabilities."""
+        said = np.stack(self._ask("_class_proba", X, codes))
+        return np.einsum("mrc,rm->rc", said, self.adapted_.weights[codes])

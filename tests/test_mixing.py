@@ -1,0 +1,100 @@
+"""Weights of members and the mixtures that they give."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import softmax
+from scipy.stats import norm
+
+from sklearn_meta.mixing import (
+    interpolate_weights,
+    mixture_moments,
+    mixture_quantiles,
+    pool_weights,
+    score_weights,
+)
+
+
+def random_mixture(seed=0, n_members=3, n_rows=5):
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(n_members), n_rows).T
+    return (
+        rng.normal(size=(n_members, n_rows)),
+        rng.gamma(2, size=weights.shape),
+        weights,
+    )
+
+
+def test_score_weights_when_scores_differ_then_ratio_is_exponential():
+    # what a difference of scores means is documented: e for 1/30 nat
+    low, high = score_weights(np.array([-1.0, -1.0 + 1 / 30]))
+    assert high / low == pytest.approx(np.e)
+
+
+def test_pool_weights_when_optimised_otherwise_then_same_maximum():
+    # the EM must reach the optimum of the documented objective
+    said = np.random.default_rng(0).uniform(0.1, 0.9, (3, 40))
+    row_weight = np.full(40, 1 / 40)
+
+    def loss(raw):
+        w = softmax(raw)
+        return -(np.log(w @ said) @ row_weight + 0.01 * np.log(w).mean())
+
+    best = softmax(minimize(loss, np.zeros(3), tol=1e-10).x)
+    np.testing.assert_allclose(pool_weights(said, row_weight), best, atol=2e-3)
+
+
+def test_pool_weights_when_a_member_is_wrong_for_sure_then_finite():
+    # a probability of exactly 0 must not end in 0 / 0
+    said = np.array([[0.0, 0.0], [0.0, 0.6]])
+    weights = pool_weights(said, np.full(2, 0.5))
+    assert np.isfinite(weights).all()
+    assert weights.sum() == pytest.approx(1)
+
+
+def test_interpolate_weights_when_on_the_grid_then_unchanged():
+    # the learned weights are used as they are where they were learned
+    weights = np.random.default_rng(0).dirichlet(np.ones(4), 3)
+    grid = np.array([1, 5, 10])
+    np.testing.assert_allclose(interpolate_weights(grid, weights, grid), weights)
+
+
+def test_interpolate_weights_when_grid_has_one_point_then_constant():
+    # one table knows one number of shots only
+    found = interpolate_weights(
+        np.array([7]), np.array([[0.3, 0.7]]), np.array([1, 50])
+    )
+    np.testing.assert_allclose(found, [[0.3, 0.7]] * 2)
+
+
+def test_mixture_moments_when_sampled_then_agree():
+    # law of total variance, against draws
+    means, stds, weights = random_mixture(n_rows=1)
+    rng = np.random.default_rng(1)
+    member = rng.choice(3, 200_000, p=weights[:, 0])
+    draws = rng.normal(means[member, 0], stds[member, 0])
+    mean, std = mixture_moments(means, stds, weights)
+    np.testing.assert_allclose(
+        [mean[0], std[0]], [draws.mean(), draws.std()], rtol=0.02
+    )
+
+
+def test_mixture_quantiles_when_put_into_the_distribution_then_levels():
+    # the distribution function of the mixture inverts them
+    means, stds, weights = random_mixture()
+    levels = np.array([0.001, 0.3, 0.95])
+    found = mixture_quantiles(means, stds, weights, levels)
+    cdf = (
+        weights[:, :, None] * norm.cdf(found, means[:, :, None], stds[:, :, None])
+    ).sum(0)
+    np.testing.assert_allclose(cdf, np.tile(levels, (5, 1)), atol=1e-12)
+
+
+def test_mixture_quantiles_when_rows_exceed_a_chunk_then_same(monkeypatch):
+    # rows go through in chunks of bounded memory
+    mixture = random_mixture(n_rows=7)
+    whole = mixture_quantiles(*mixture, np.array([0.1, 0.9]))
+    monkeypatch.setattr("sklearn_meta.mixing.CHUNK_SIZE", 12)
+    np.testing.assert_array_equal(
+        mixture_quantiles(*mixture, np.array([0.1, 0.9])), whole
+    )
