@@ -9,7 +9,8 @@ from small_estimators import class_tasks, outputs, regression_tasks, small
 
 from sklearn_meta import MAMLClassifier, MAMLRegressor
 from sklearn_meta.datasets import make_sinusoid_tasks
-from sklearn_meta.exceptions import DivergenceWarning
+from sklearn_meta.estimators import gradient
+from sklearn_meta.exceptions import DivergenceWarning, LargeSupportWarning
 
 VARIANTS = ["maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"]
 
@@ -190,3 +191,16 @@ def test_std_tells_the_size_of_the_errors(tasks):
         stds.append(std)
     ratio = np.sqrt(np.concatenate(errors).mean()) / np.concatenate(stds).mean()
     assert 0.5 < ratio < 2
+
+
+@pytest.mark.parametrize("cls", [MAMLRegressor, MAMLClassifier])
+def test_adapt_when_the_support_is_large_takes_a_part_of_it(cls, monkeypatch):
+    """The activations of all rows of a task are in memory at once."""
+    tasks = regression_tasks() if cls is MAMLRegressor else class_tasks()
+    model = small(cls).fit(tasks)
+    X, y = tasks[0]
+    monkeypatch.setattr(gradient, "MAX_GRADIENT_ROWS", 6)
+    with pytest.warns(LargeSupportWarning, match=f"has {len(X)} rows; an inner step"):
+        model.adapt(X, y)
+    assert np.isfinite(outputs(model, X)).all()
+    model.adapt(X[:6], y[:6])  # as many as it can take: no warning

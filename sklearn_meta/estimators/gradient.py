@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
+from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.functional import squared_error_with_noise
@@ -22,6 +23,9 @@ from sklearn_meta.tasks import TaskRows
 
 __all__ = ["MAMLClassifier", "MAMLRegressor"]
 
+# the activations of all rows of a task are in memory at an inner step, and the mean
+# gradient of so many is that of more
+MAX_GRADIENT_ROWS = 100_000
 VARIANTS = {"maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"}
 
 
@@ -68,6 +72,13 @@ class _GradientEstimator(BaseMetaEstimator):
         learner = copy.copy(self.learner_)
         learner.adapt_steps = self._steps_now()
         self.learner_ = learner
+        rows = limit_supports(
+            self,
+            rows,
+            MAX_GRADIENT_ROWS,
+            method="an inner step",
+            advice="Fit a model of its own to a task of that size.",
+        )
         super()._adapt_to(rows)
 
 

@@ -9,11 +9,10 @@ from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.estimators.classifier import (
     POOLED_CLASSIFIER,
     MetaClassifierMixin,
-    thin_out,
 )
+from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
-from sklearn_meta.exceptions import LargeSupportWarning, warn_user
 from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
 from sklearn_meta.tasks import TaskRows
@@ -50,18 +49,14 @@ class _ProcessEstimator(BaseMetaEstimator):
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as attention can bear."""
-        large = rows.sizes.argmax()
-        attends = self.architecture in WITH_HEADS
-        if attends and rows.sizes[large] > MAX_ATTENDED_ROWS:
-            evenly = getattr(self, "label_mode_", None) == "task"
-            warn_user(
-                f"The support of {rows.name_of(large)} has {rows.sizes[large]} rows; "
-                f"architecture={self.architecture!r} uses {MAX_ATTENDED_ROWS} of them, "
-                f"drawn at random{', evenly over the classes' * evenly}. Use "
-                "architecture='cnp' to take in all.",
-                LargeSupportWarning,
+        if self.architecture in WITH_HEADS:
+            rows = limit_supports(
+                self,
+                rows,
+                MAX_ATTENDED_ROWS,
+                method=f"architecture={self.architecture!r}",
+                advice="Use architecture='cnp' to take in all.",
             )
-            rows = thin_out(rows, MAX_ATTENDED_ROWS, evenly=evenly)
         super()._adapt_to(rows)
 
 
