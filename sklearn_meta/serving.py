@@ -88,22 +88,24 @@ class AdaptedTasks(NamedTuple):
         self, codes: np.ndarray
     ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
         """Yield states with the rows that belong to them and the rows per state."""
-        chunk = self.chunk[codes]
+        chunk, n_held = self.chunk[codes], np.bincount(self.chunk)
         order = np.lexsort((codes, chunk))
         ends = np.searchsorted(chunk[order], np.arange(len(self.states)), side="right")
-        for state, rows in zip(self.states, np.split(order, ends[:-1]), strict=True):
+        parts = zip(self.states, np.split(order, ends[:-1]), n_held, strict=True)
+        for state, rows, n_tasks in parts:
             if not len(rows):
                 continue
             piece_slot, sizes = _cut_into_pieces(self.slot[codes[rows]])
             starts = np.cumsum(sizes) - sizes
             for pieces in task_chunks(sizes, MAX_ROWS):
                 own = row_numbers(starts[pieces], sizes[pieces])
-                slots = torch.as_tensor(piece_slot[pieces])
-                yield (
-                    select_tasks(state, slots),
-                    rows[own],
-                    sizes[pieces],
+                slots = piece_slot[pieces]
+                # a copy of all states would take as long as some layers
+                all_tasks = np.array_equal(slots, np.arange(n_tasks))
+                chosen = (
+                    state if all_tasks else select_tasks(state, torch.as_tensor(slots))
                 )
+                yield chosen, rows[own], sizes[pieces]
 
 
 def adapt_in_chunks(
