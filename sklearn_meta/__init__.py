@@ -14,6 +14,8 @@ from sklearn_meta.estimators import (
     PooledClassifier,
     PooledRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "PooledClassifier",
     "PooledRegressor",
     "ProtoNetClassifier",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
     "Task",
     "TaskCollection",
     "TaskEnsembleClassifier",

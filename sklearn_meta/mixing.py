@@ -6,10 +6,12 @@ Arrays have members first, or last where tasks or rows come first.
 """
 
 import numpy as np
-from scipy.special import ndtr, ndtri, softmax
+from scipy.special import logsumexp, ndtr, ndtri, softmax
+from scipy.stats import norm
 
 __all__ = [
     "interpolate_weights",
+    "mixture_log_density",
     "mixture_moments",
     "mixture_quantiles",
     "pool_weights",
@@ -148,6 +150,26 @@ def mixture_moments(
     # around the mean: the difference of two large squares would lose the digits
     variance = (weights * (stds**2 + (means - mean) ** 2)).sum(0)
     return mean, np.sqrt(variance)
+
+
+def mixture_log_density(
+    means: np.ndarray, stds: np.ndarray, weights: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Return the log-density of mixtures of Gaussians.
+
+    Parameters
+    ----------
+    means, stds, weights : ndarray of shape (n_members, n_rows)
+        As of `mixture_moments`.
+    y : ndarray of shape (n_rows,)
+        Where it is asked for.
+
+    Returns
+    -------
+    log_density : ndarray of shape (n_rows,)
+        In nats.
+    """
+    return logsumexp(norm.logpdf(y, means, stds), axis=0, b=weights)
 
 
 def mixture_quantiles(

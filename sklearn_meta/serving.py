@@ -88,22 +88,24 @@ class AdaptedTasks(NamedTuple):
         self, codes: np.ndarray
     ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
         """Yield states with the rows that belong to them and the rows per state."""
-        chunk = self.chunk[codes]
+        chunk, n_held = self.chunk[codes], np.bincount(self.chunk)
         order = np.lexsort((codes, chunk))
         ends = np.searchsorted(chunk[order], np.arange(len(self.states)), side="right")
-        for state, rows in zip(self.states, np.split(order, ends[:-1]), strict=True):
+        parts = zip(self.states, np.split(order, ends[:-1]), n_held, strict=True)
+        for state, rows, n_tasks in parts:
             if not len(rows):
                 continue
             piece_slot, sizes = _cut_into_pieces(self.slot[codes[rows]])
             starts = np.cumsum(sizes) - sizes
             for pieces in task_chunks(sizes, MAX_ROWS):
                 own = row_numbers(starts[pieces], sizes[pieces])
-                slots = torch.as_tensor(piece_slot[pieces])
-                yield (
-                    select_tasks(state, slots),
-                    rows[own],
-                    sizes[pieces],
+                slots = piece_slot[pieces]
+                # a copy of all states would take as long as some layers
+                all_tasks = np.array_equal(slots, np.arange(n_tasks))
+                chosen = (
+                    state if all_tasks else select_tasks(state, torch.as_tensor(slots))
                 )
+                yield chosen, rows[own], sizes[pieces]
 
 
 def adapt_in_chunks(
@@ -162,7 +164,7 @@ def _adapt_to_stack(
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
     Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
     with torch.no_grad():
-        state: State = learner.adapt(X_stack, Y_stack, mask)
+        state = in_row_order(learner.adapt(X_stack, Y_stack, mask))
     if count_bytes(state) > max_bytes:
         return _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
     return state
@@ -199,6 +201,16 @@ def _shorten(state: State, support: State) -> State:
     # what users are warned of is to be known before anyone asks
     known = {name: state[name] for name in ("diverged",) if name in state}
     return {**known, SUPPORT: support}
+
+
+def in_row_order(state: Any) -> Any:
+    """Return a tree of tensors laid out as a file gives them back.
+
+    Products round by the layout of their factors.
+    """
+    if isinstance(state, Tensor):
+        return state.contiguous()
+    return {name: in_row_order(part) for name, part in state.items()}
 
 
 def move_state(state: Any, device: torch.device) -> Any:

@@ -20,6 +20,8 @@ from sklearn_meta import (
     PooledClassifier,
     PooledRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
     TaskCollection,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -34,6 +36,8 @@ TRAINED_ESTIMATORS = [
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
 ]
 
 ALL_ESTIMATORS = [
@@ -95,6 +99,8 @@ VARIANTS = [
     (PooledClassifier, {"correction": "refit"}),
     (PooledRegressor, {"correction": "none"}),
     (PooledRegressor, {"correction": "refit"}),
+    (RidgeHeadClassifier, {"label_mode": "task"}),
+    (RidgeHeadClassifier, {"label_mode": "shared", "pooled_estimator": LOGISTIC}),
     (TaskEnsembleClassifier, {"correction": "shift"}),
     (TaskEnsembleRegressor, {"correction": "none", "max_models": 3}),
 ]

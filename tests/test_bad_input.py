@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.base import is_classifier
 from small_estimators import (
     ALL_ESTIMATORS,
@@ -459,6 +460,27 @@ def test_predict_quantiles_when_levels_are_no_levels_raises(estimator_class, lev
     match = r"Expected levels in \(0, 1\), got"
     call = lambda: estimator.predict_quantiles(tasks[0].X, levels)  # noqa: E731
     assert_raises_and_leaves(estimator, call, match)
+
+
+@each_regressor
+@pytest.mark.parametrize("y", [[1.0], [np.nan] * 8, [["a"]] * 8])
+def test_log_density_when_targets_do_not_fit_the_rows_raises(estimator_class, y):
+    """One target per row, each a number."""
+    estimator = small(estimator_class)
+    tasks = tasks_for(estimator)
+    estimator.fit(tasks).adapt(*tasks[0])
+    call = lambda: estimator.log_density(tasks[0].X, y)  # noqa: E731
+    assert_raises_and_leaves(estimator, call, "inconsistent numbers|NaN|convert")
+
+
+@each_regressor
+def test_log_density_when_asked_then_that_of_the_predicted_gaussian(estimator_class):
+    """What it is documented to be, for all that predict a Gaussian."""
+    estimator = small(estimator_class)
+    X, y = tasks_for(estimator)[0]
+    estimator.fit(tasks_for(estimator)).adapt(X, y)
+    expected = norm.logpdf(y, *estimator.predict(X, return_std=True))
+    np.testing.assert_allclose(estimator.log_density(X, y), expected)
 
 
 # ---------------------------------------------------------------- parameters

@@ -77,6 +77,15 @@ def test_stacking_when_quantiles_are_asked_then_those_of_the_mixture():
     np.testing.assert_allclose(level, [[0.05, 0.7]] * 6, atol=1e-9)
 
 
+def test_stacking_when_density_is_asked_then_the_derivative_of_its_quantiles():
+    # the tails of a mixture are not those of a Gaussian with its moments
+    model = stack().fit(regression_tasks(8)).adapt(*few_shot(regression_tasks(8)))
+    levels = np.array([0.2, 0.2 + 1e-5])
+    low, high = model.predict_quantiles(X_NEW, levels).T
+    density = np.exp(model.log_density(X_NEW, (low + high) / 2))
+    np.testing.assert_allclose(density, 1e-5 / (high - low), rtol=1e-4)
+
+
 def test_stacking_when_members_share_a_pooled_model_then_it_is_fitted_once():
     # boosting on all rows is the dear part, and the folds must not see each other
     members = [

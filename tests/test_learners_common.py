@@ -27,6 +27,7 @@ from sklearn_meta.learners import (
     ProcessLearner,
     PrototypeLearner,
     ReptileLearner,
+    RidgeLearner,
     SharedClassKernelLearner,
 )
 from sklearn_meta.learners.architectures import READERS
@@ -84,6 +85,8 @@ REGRESSORS = {
     "anil_vmap": lambda: _maml(adapted="head", wrap=True),
     "metasgd": lambda: _maml(learn_inner_lr=True),
     "fomaml": lambda: _maml(second_order=False),
+    "ridge": lambda: RidgeLearner(_mlp(3), likelihood="gaussian"),
+    "ridge_wide": lambda: RidgeLearner(_mlp(9), likelihood="gaussian"),
     "momentum": lambda: _maml(inner_optimizer="momentum"),
     "adam": lambda: _maml(inner_optimizer="adam"),
     "mamlpp": lambda: _maml(family=MultiStepLearner),
@@ -102,6 +105,7 @@ LOCAL_CLASSIFIERS = {
     "protomaml_vmap": lambda: _class_maml(6, head="prototypes", wrap=True),
     "protoanil": lambda: _class_maml(6, head="prototypes", adapted="head"),
     "logistic": lambda: LogisticPrototypeLearner(),
+    "ridge_local": lambda: RidgeLearner(_mlp(6), likelihood="categorical"),
     "discriminant": lambda: DiscriminantLearner(n_views=2),
     "class_blocks": lambda: LocalClassKernelLearner(2, 2),
     "class_blocks_deep": lambda: LocalClassKernelLearner(
@@ -147,6 +151,12 @@ SHARED_CLASSIFIERS = {
     "anil_offsets": lambda: _class_maml(n_offsets=N_CLASSES, adapted="head"),
     "prototypes_offsets": lambda: PrototypeLearner(
         _mlp(6), n_shared_classes=N_CLASSES, n_offsets=N_CLASSES
+    ),
+    "ridge_offsets": lambda: RidgeLearner(
+        _mlp(6),
+        likelihood="categorical",
+        n_shared_classes=N_CLASSES,
+        n_offsets=N_CLASSES,
     ),
     "cnp_offsets": lambda: _process("categorical", n_offsets=N_CLASSES),
 }

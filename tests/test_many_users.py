@@ -5,6 +5,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from small_estimators import TRAINED_ESTIMATORS, outputs, small, tasks_for
 
 from sklearn_meta import TaskEnsembleRegressor, adapt
 from sklearn_meta.pipeline import make_meta_pipeline
+from sklearn_meta.training import one_thread
+from sklearn_meta.training._device import _blocks
 
-N_TASKS, N_REQUESTS = 20, 160
+N_TASKS, N_TURNS = 20, 8
 # a fork of a process with threads is what is tested
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -24,6 +27,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 def serve(model, X, y):
     """Answer one request: a few labelled rows, and what the others are."""
     return outputs(adapt(model, X[::2], y[::2]), X[1::2])
+
+
+def serve_from_threads(model, tasks):
+    """Answer requests for all tasks in turn from eight threads at once."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(
+            pool.map(partial(serve, model), *zip(*N_TURNS * tasks, strict=True))
+        )
 
 
 @pytest.fixture(
@@ -53,11 +64,7 @@ def test_adapt_when_eight_threads_share_a_model_then_no_answer_is_wrong(
 ):
     # A server has one model and a thread for each user.
     tasks, right = requests
-    with ThreadPoolExecutor(8) as pool:
-        found = [
-            pool.submit(serve, model, *tasks[i % N_TASKS]) for i in range(N_REQUESTS)
-        ]
-    assert_all_right([answer.result() for answer in found], right)
+    assert_all_right(serve_from_threads(model, tasks), right)
     assert not hasattr(model, "adapted_")
 
 
@@ -67,10 +74,7 @@ def test_threads_of_torch_when_users_overlap_then_are_given_back(model, requests
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with ThreadPoolExecutor(8) as pool:
-            list(
-                pool.map(lambda i: serve(model, *tasks[i % N_TASKS]), range(N_REQUESTS))
-            )
+        serve_from_threads(model, tasks)
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == 3
         assert torch.get_num_threads() == 3
@@ -108,10 +112,8 @@ def test_adapt_when_joblib_shares_a_model_then_no_answer_is_wrong():
     assert_all_right(Parallel(n_jobs=2, backend="loky")(jobs), right)
 
 
-def fork_inside_a_block():
-    """Serve in a forked child while another thread of the parent is being served."""
-    from sklearn_meta.training import one_thread
-
+def threads_inside_a_block():
+    """Return how many threads torch has where one is asked for."""
     with one_thread(torch.device("cpu")):
         return torch.get_num_threads()
 
@@ -120,11 +122,9 @@ def test_one_thread_when_forked_while_another_thread_is_inside_then_does_not_han
     # The child has the lock and the count of its parent, but not its threads.
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("fork is not to be had on this system")
-    from sklearn_meta.training._device import _blocks
-
     context = multiprocessing.get_context("fork")
     with _blocks.lock:  # as if another thread were just entering
         pool = ProcessPoolExecutor(1, mp_context=context)
-        answer = pool.submit(fork_inside_a_block)
+        answer = pool.submit(threads_inside_a_block)
         assert answer.result(timeout=60) == 1
     pool.shutdown()

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from sklearn_meta.mixing import (
     interpolate_weights,
+    mixture_log_density,
     mixture_moments,
     mixture_quantiles,
     pool_weights,
@@ -77,6 +78,16 @@ def test_mixture_moments_when_sampled_then_agree():
     np.testing.assert_allclose(
         [mean[0], std[0]], [draws.mean(), draws.std()], rtol=0.02
     )
+
+
+def test_mixture_log_density_when_integrated_then_one():
+    # a density, also where a member has no weight
+    means, stds, weights = random_mixture(n_rows=1)
+    weights[:, 0] = [0.3, 0.7, 0.0]
+    grid = np.linspace(-60, 60, 20_001)
+    columns = [np.repeat(part, len(grid), axis=1) for part in (means, stds, weights)]
+    density = np.exp(mixture_log_density(*columns, grid))
+    assert density.sum() * (grid[1] - grid[0]) == pytest.approx(1)
 
 
 def test_mixture_quantiles_when_put_into_the_distribution_then_levels():

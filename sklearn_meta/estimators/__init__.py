@@ -13,6 +13,7 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
 )
+from sklearn_meta.estimators.ridge import RidgeHeadClassifier, RidgeHeadRegressor
 from sklearn_meta.estimators.stacking import (
     MetaStackingClassifier,
     MetaStackingRegressor,
@@ -30,6 +31,8 @@ __all__ = [
     "PooledClassifier",
     "PooledRegressor",
     "ProtoNetClassifier",
+    "RidgeHeadClassifier",
+    "RidgeHeadRegressor",
     "TaskEnsembleClassifier",
     "TaskEnsembleRegressor",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy.stats import norm
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.functional import gaussian_nll
@@ -83,6 +84,34 @@ class TaskRegressorMixin(RegressorMixin):
         if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
             raise ValueError(f"Expected levels in (0, 1), got {quantiles!r}.")
         return self._quantiles(*self._check_query(X, tasks), levels)
+
+    def log_density(self, X: Any, y: Any, tasks: Any = None) -> np.ndarray:
+        """Return the log-density of targets under the prediction of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        y : array-like of shape (n_samples,)
+            Their targets.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats, in the unit of the target. Its mean is a proper score: the larger,
+            the better are both prediction and standard deviation.
+
+        Raises
+        ------
+        ValueError
+            If X and y differ in length, or a target is not finite.
+        """
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=np.float64))
+        X, codes = self._check_query(X, tasks)
+        check_consistent_length(X, y)
+        return self._log_likelihood(X, y, codes)
 
     def score(
         self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None

@@ -32,6 +32,7 @@ from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
 from sklearn_meta.mixing import (
     interpolate_weights,
+    mixture_log_density,
     mixture_moments,
     mixture_quantiles,
     pool_weights,
@@ -349,10 +350,10 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         p(y \mid x) = \sum_m w_m \frac{1}{F} \sum_f p_{mf}(y \mid x), \qquad
         w_m = \frac{e^{30 s_m}}{\sum_j e^{30 s_j}},
 
-    over members and folds. ``return_std`` is its standard deviation, and quantiles are
-    those of the mixture itself. Unlike the weights of [2]_, which maximise the
-    likelihood of the mixture, these look at each member alone: on small tables the
-    former feed members whose wide tails cover outliers.
+    over members and folds. ``return_std`` is its standard deviation; quantiles and
+    ``log_density`` are those of the mixture itself. Unlike the weights of [2]_, which
+    maximise the likelihood of the mixture, these look at each member alone: on small
+    tables the former feed members whose wide tails cover outliers.
 
     Members that start from one and the same ``pooled_estimator`` (None aside) share
     it: it is fitted once, and what they learn from is its out-of-fold prediction.
@@ -446,6 +447,12 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the moments of the mixture."""
         return mixture_moments(*self._gaussians(X, codes))
+
+    def _log_likelihood(
+        self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return the log-density of the mixture itself."""
+        return mixture_log_density(*self._gaussians(X, codes), y)
 
     def _quantiles(
         self, X: np.ndarray, codes: np.ndarray, levels: np.ndarray

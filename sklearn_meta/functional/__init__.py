@@ -69,6 +69,7 @@ from sklearn_meta.functional.prototypes import (
     squared_euclidean,
 )
 from sklearn_meta.functional.recursion import adapt_by_recursion
+from sklearn_meta.functional.ridge import RidgeFit, fit_ridge, ridge_leverage
 
 __all__ = [
     "ACTIVATIONS",
@@ -77,6 +78,7 @@ __all__ = [
     "InnerLoss",
     "KernelRows",
     "LaplacePosterior",
+    "RidgeFit",
     "adapt_by_recursion",
     "adapt_without_graph",
     "add_offset",
@@ -94,6 +96,7 @@ __all__ = [
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
+    "fit_ridge",
     "gaussian_moments",
     "gaussian_nll",
     "inner_loop",
@@ -114,6 +117,7 @@ __all__ = [
     "outer_gradient",
     "output_size",
     "perceptron_chain",
+    "ridge_leverage",
     "run_perceptron",
     "softmax_coefficients",
     "solve_implicitly",

@@ -6,10 +6,8 @@ with a ``training_loss`` has an outer loss of its own in place of that of its
 predictions.
 """
 
-from sklearn_meta.learners.class_kernel import (
-    LocalClassKernelLearner,
-    SharedClassKernelLearner,
-)
+from sklearn_meta.learners.class_blocks import LocalClassKernelLearner
+from sklearn_meta.learners.class_kernel import SharedClassKernelLearner
 from sklearn_meta.learners.discriminant import DiscriminantLearner
 from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
@@ -21,6 +19,7 @@ from sklearn_meta.learners.metric import PrototypeLearner
 from sklearn_meta.learners.multi_step import MultiStepLearner
 from sklearn_meta.learners.process import ProcessLearner
 from sklearn_meta.learners.reptile import ReptileLearner
+from sklearn_meta.learners.ridge import RidgeLearner
 
 __all__ = [
     "DiscriminantLearner",
@@ -35,5 +34,6 @@ __all__ = [
     "ProcessLearner",
     "PrototypeLearner",
     "ReptileLearner",
+    "RidgeLearner",
     "SharedClassKernelLearner",
 ]

@@ -241,10 +241,7 @@ class GradientLearner(nn.Module):
                 start, rows, Y, support_mask, state, offset, visit
             )
         state = {**state, **params, "diverged": diverged}
-        if self._is_differentiable():
-            return state
-        # in the order in which a file gives them back: products round by it
-        return {name: t.contiguous() for name, t in _detached(state).items()}
+        return state if self._is_differentiable() else _detached(state)
 
     def query(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
         """Predict query rows with adapted parameters.
