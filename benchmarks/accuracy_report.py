@@ -67,7 +67,12 @@ def write_report(store, method, quick=False):
         ]
     suffix = "" if method == DEFAULT else "_of_" + method.replace(", ", "_")
     report.write("accuracy" + suffix, "Accuracy", sections, quick=quick)
+    text = (
+        "Means over the splits of the judged method; methods with fewer splits are in "
+        "the tables of pairs only, on the episodes that both have."
+    )
     sections = [section for kind in TITLES for section in _all_methods(judge, kind)]
+    sections.insert(0, text)
     sections += ["## Seconds", _seconds(store)]
     report.write(
         "accuracy_methods" + suffix, "Accuracy of all methods", sections, quick=quick
@@ -145,10 +150,11 @@ def _all_methods(judge, kind):
     sections = [f"## {TITLES[kind]}"]
     for metric in (PRIMARY[kind], SECONDARY[kind]):
         means = {
-            (name, k): rows.groupby("method")[metric].mean()
+            (name, k): _means(rows, metric, judge.method)
             for name, scores in judge.scores.items()
             if KIND[name] == kind
             for k, rows in scores.groupby("K")
+            if (rows.method == judge.method).any()
         }
         if not means:
             return []
@@ -167,6 +173,12 @@ def _all_methods(judge, kind):
     return [*sections, "### Beside the method that is judged", _duels(judge, kind)]
 
 
+def _means(rows, metric, method):
+    """Return the mean of each method that has all episodes of the judged one."""
+    table = rows.pivot(index=["repeat", "episode"], columns="method", values=metric)
+    return table[table[method].notna()].dropna(axis="columns").mean()
+
+
 def _score(value, best):
     """Return a score, bold where it is the best of its row."""
     text = "" if pd.isna(value) else f"{value:.3f}"
@@ -174,20 +186,21 @@ def _score(value, best):
 
 
 def _duels(judge, kind):
-    """Return how the judged method does against each other one."""
+    """Return how the judged method does against each other one, on what both have."""
     metric, rows = PRIMARY[kind], []
     others = {m for n in KIND if KIND[n] == kind for m in judge.scores[n].method}
     for other in sorted(others - {judge.method}):
-        pairs = judge.rows(metric, kind=kind, rivals=lambda name, o=other: name == o)
+        pairs = judge.duel(metric, kind, other)
         if pairs:
             wins = sum(c.gain > 0 and c.off_zero for c in pairs)
             losses = sum(c.gain < 0 and c.off_zero for c in pairs)
-            rows.append(
-                [other, len(pairs), f"{geometric_mean(pairs):.3f}", wins, losses]
-            )
+            n = sum(len(c.differences) for c in pairs)
+            ratio = f"{geometric_mean(pairs):.3f}"
+            rows.append([other, len(pairs), n, ratio, wins, losses])
     header = [
         f"{judge.method} against",
         "rows",
+        "pairs",
         f"ratio of {metric}",
         "significantly better",
         "significantly worse",

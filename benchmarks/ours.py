@@ -92,23 +92,26 @@ class MetaLearner(Method):
         self.model.adapt_tasks(self.columns[rows], split.y[rows], split.task[rows])
         rows = np.concatenate(queries)
         predict = self._targets if split.kind == REGRESSION else self._classes
-        parts = predict(split, self.columns[rows], split.task[rows])
+        parts = predict(split, rows)
         ends = np.cumsum([len(q) for q in queries])[:-1]
         pieces = zip(*(np.split(part, ends) for part in parts), strict=True)
         if split.kind == REGRESSION:
             return [Normal(*piece) for piece in pieces]
         return [p for (p,) in pieces]
 
-    def _targets(self, split, X, tasks):
-        """Return mean, std and interval of rows."""
+    def _targets(self, split, rows):
+        """Return mean, std, interval and log density of rows."""
+        X, tasks = self.columns[rows], split.task[rows]
         mean, std = self.model.predict(X, return_std=True, tasks=tasks)
         levels = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
         ends = self.model.predict_quantiles(X, levels, tasks=tasks)
-        return mean, std, *ends.T
+        log_density = self.model.log_density(X, split.y[rows], tasks=tasks)
+        return mean, std, *ends.T, log_density
 
-    def _classes(self, split, X, tasks):
+    def _classes(self, split, rows):
         """Return probabilities of rows, a column per class of the split."""
-        p = np.zeros((len(X), split.n_classes))
+        p = np.zeros((len(rows), split.n_classes))
+        X, tasks = self.columns[rows], split.task[rows]
         p[:, self.model.classes_] = self.model.predict_proba(X, tasks=tasks)
         return (p,)
 

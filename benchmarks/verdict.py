@@ -52,6 +52,20 @@ class Judge:
                     found += [] if pair is None else [pair]
         return found
 
+    def duel(self, metric, kind, other):
+        """Return the comparisons with one other method, on the splits that it has."""
+        found = []
+        for name in (name for name in KIND if KIND[name] == kind):
+            scores = self.scores[name]
+            both = scores[scores.method.isin([self.method, other])]
+            own = both[both.repeat.isin(both[both.method == other].repeat)]
+            for k in sorted(set(own.K)):
+                pair = compare(
+                    own, name, kind, k, metric, self.method, rivals=lambda _: True
+                )
+                found += [] if pair is None else [pair]
+        return found
+
     def checks(self):
         """Return all checks that have scores."""
         checks = (
