@@ -57,10 +57,10 @@ def test_regressor_when_features_are_new_is_less_sure():
 @pytest.mark.parametrize("mode", ["shared", "task"])
 def test_classifier_learns_to_compare_rows_with_the_support(architecture, mode):
     """Centres are drawn anew in each task: only the support tells them."""
-    params = {"label_mode": mode, "max_iter": 250, "meta_batch_size": 16}
+    params = {"label_mode": mode, "max_iter": 400, "meta_batch_size": 16}
     model = trained(ModelBasedMetaClassifier, class_tasks(60), architecture, **params)
     scores = []
-    for X, y in class_tasks(15, seed=1):
+    for X, y in class_tasks(40, seed=1):
         half = np.arange(len(y)) % 2 == 0
         scores.append(model.adapt(X[half], y[half]).score(X[~half], y[~half]))
     assert np.mean(scores) > 0.5  # chance is a third
