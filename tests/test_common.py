@@ -355,8 +355,9 @@ def test_warm_start_goes_on_from_the_last_fit(estimator, tasks):
     warm = estimator.set_params(warm_start=True, max_iter=1, lr=1e-9).fit(tasks)
     for name, value in warm.learner_.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-6)
-    more = estimator.set_params(max_iter=20, lr=0.01).fit(tasks)
-    assert np.mean(more.loss_curve_[-5:]) < start
+    more = estimator.set_params(max_iter=40, lr=0.003).fit(tasks)
+    # episodes are few, and single ones have a large loss
+    assert np.median(more.loss_curve_[-20:]) < start
 
 
 @each_trained

@@ -294,7 +294,7 @@ default=None
             return LocalClassKernelLearner(
                 n_features,
                 len(self._forms),
-                network=self._build_network(n_columns),
+                network=self._build_network(n_features),
                 correction=self._build_correction(n_columns, n_outputs),
             )
         return SharedClassKernelLearner(

@@ -453,5 +453,8 @@ class RidgeHeadClassifier(MetaClassifierMixin, BaseMetaEstimator):
 
 def _width(network: nn.Module, n_features: int) -> int:
     """Return the width of an embedding, by trying it."""
+    was_training = network.training
     with torch.no_grad():
-        return network(torch.zeros(1, n_features)).shape[1]
+        width = network.eval()(torch.zeros(1, n_features)).shape[1]
+    network.train(was_training)
+    return width

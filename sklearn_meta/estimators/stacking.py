@@ -148,12 +148,15 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         with unchanged_on_error(self):
             rng = check_random_state(self.random_state)
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
-            rows = self._usable_rows(rows)
-            self._fit_mixture(rows, rng)
+            usable = self._usable_rows(rows)
+            learned = self._fit_mixture(usable, rng)
+            if rows.names is None:
+                # a class of a single row is adapted to, though not learned from
+                self._adapt_to(learned if usable is rows else rows)
         return self
 
-    def _fit_mixture(self, rows: TaskRows, rng: np.random.RandomState) -> None:
-        """Set the fitted members and their weights."""
+    def _fit_mixture(self, rows: TaskRows, rng: np.random.RandomState) -> TaskRows:
+        """Set the fitted members and their weights; return the rows they read."""
         self.names_, members = self._members(int(rng.randint(np.iinfo(np.int32).max)))
         classes = self._shared_classes()
         self.shared_, rows = SharedColumns.fit(members, rows, classes, rng)
@@ -167,8 +170,7 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         self.estimators_ = [models[n_folds:] or models for models in fitted]
         self.n_tasks_ = len(rows.sizes)
         self._forget_adaptation()
-        if rows.names is None:
-            self._adapt_to(rows)
+        return rows
 
     def _members(self, seed: int) -> tuple[list[str], list]:
         """Return names and seeded clones of the members."""
@@ -391,7 +393,7 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
     ... ]
     >>> model = MetaStackingRegressor(members, random_state=0).fit(tasks[:11])
     >>> model.weights_.shape
-    (3, 2)
+    (4, 2)
     >>> X, y = tasks[11]
     >>> model.adapt(X[:5], y[:5]).predict(X[5:]).shape
     (15,)

@@ -120,7 +120,7 @@ class ShotCurveDisplay:
             Draws the rows, the same for all models.
         negate_score : bool, default=None
             Whether to draw the score with its sign turned. None: yes for a name that
-            begins with "neg_", so that errors are positive.
+            begins with ``neg_``, so that errors are positive.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         **kwargs : dict

@@ -128,7 +128,7 @@ class TaskScoreDisplay:
             Draws the rows, the same for both models.
         negate_score : bool, default=None
             Whether to draw the score with its sign turned. None: yes for a name that
-            begins with "neg_", so that errors are positive.
+            begins with ``neg_``, so that errors are positive.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         **kwargs : dict
@@ -180,7 +180,7 @@ class TaskScoreDisplay:
             Name and result of one model, or of two on the same episodes.
         negate_score : bool, default=None
             Whether to draw the score with its sign turned. None: yes for a metric whose
-            name begins with "neg_".
+            name begins with ``neg_``.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         **kwargs : dict

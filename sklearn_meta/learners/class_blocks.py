@@ -37,7 +37,8 @@ class LocalClassKernelLearner(LaplaceLearner):
     n_blocks : int
         Number of blocks.
     network : nn.Module, default=None
-        Maps rows (n, n_columns) to features (n, width) that make one more block.
+        Maps rows (n, block_size) to features (n, width) that make one more block. It
+        reads the second block, or the first one where there is no other.
     correction : ProcessLearner, default=None
         Reads the support itself; its logits, zero at first, are added.
 
@@ -116,7 +117,9 @@ class LocalClassKernelLearner(LaplaceLearner):
         """Rows with the learned features as a last block."""
         if self.network is None:
             return X
-        return torch.cat([X, apply_rows(self.network, X)], -1)
+        begin = self.block_size if self.n_blocks > 1 else 0
+        read = X[..., begin : begin + self.block_size]
+        return torch.cat([X, apply_rows(self.network, read)], -1)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """A linear term and a squared exponential for each block."""
