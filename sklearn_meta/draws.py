@@ -60,7 +60,7 @@ def draw_without_replacement(
 def _shuffle(sizes: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
     """Return the first numbers of shuffled urns, 0 where an urn has no more."""
     width = max(int(sizes.max()) if len(sizes) else 0, n_draws)
-    n_bits = width.bit_length()
+    n_bits = int(width).bit_length()
     numbers = torch.arange(width)
     # a random key with the number in its last bits: numpy sorts these many times
     # faster than anything finds the order of keys
@@ -97,7 +97,7 @@ def _first_distinct(sizes: Tensor, n_draws: int, generator: torch.Generator) -> 
 def _in_order_of_appearance(numbers: Tensor, n_draws: int) -> tuple[Tensor, Tensor]:
     """Return the first distinct numbers of each row, and whether there are so many."""
     width = numbers.shape[1]
-    n_bits = width.bit_length()
+    n_bits = int(width).bit_length()
     # sorted by number and then by place, a repeat follows its first appearance
     by_number = numbers << n_bits | torch.arange(width)
     by_number.numpy().sort(axis=1)

@@ -198,7 +198,7 @@ def mixture_quantiles(
     array([[0., 4.]])
     """
     n_members, n_rows = means.shape
-    size = max(1, CHUNK_SIZE // (n_members * len(levels)))
+    size = max(1, CHUNK_SIZE // (n_members * max(1, len(levels))))
     parts = [
         _bisect(
             means[:, first : first + size, None],

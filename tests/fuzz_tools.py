@@ -3,6 +3,7 @@
 import copy
 import functools
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def collection_cases(draw):
         if which == "from_arrays":
             return read(TaskCollection.from_arrays(X, y, ids))
         if which == "from_frame":
-            named = X.assign(y=y, id=ids) if hasattr(X, "assign") else X
+            named = with_columns(X, y, ids) if hasattr(X, "assign") else X
             return read(TaskCollection.from_frame(named, task="id", target="y"))
         if which == "init":
             return read(TaskCollection(tasks, anything))
@@ -98,6 +99,13 @@ def collection_cases(draw):
 
     what = f"{which} with {how}, {form}, {anything!r}"
     return Case(what, call, inputs=(X, y, ids, tasks))
+
+
+def with_columns(X, y, ids):
+    """Return a frame with targets and ids; what pandas says of them is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return X.assign(y=y, id=ids)
 
 
 def read(collection):

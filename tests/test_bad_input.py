@@ -121,6 +121,14 @@ def test_fit_when_infinities_have_both_signs_raises_and_does_not_warn(fitted, ta
     assert_raises_and_leaves(fitted, lambda: fitted.predict(X), match)
 
 
+def test_adapt_when_rows_are_of_half_precision_does_not_warn(fitted, tasks):
+    """The largest number that is taken overflows where it is cast to their type."""
+    X, y = tasks[0]
+    half = X.astype(np.float16)
+    expected = outputs(fitted.adapt(half.astype(float), y), X)
+    np.testing.assert_array_equal(outputs(fitted.adapt(half, y), X), expected)
+
+
 def test_fit_when_rows_are_a_series_says_so(estimator, tasks):
     """One column of a frame is easily passed for the frame."""
     X, y, ids = tasks.to_flat()
@@ -522,6 +530,7 @@ def test_fit_when_a_parameter_is_bad_names_it(trained, params, match):
     [
         (MAMLClassifier, {"variant": "mamal"}, "variant"),
         (MAMLRegressor, {"inner_lr": 0}, "inner_lr"),
+        (MAMLRegressor, {"inner_lr": 1e300}, "inner_lr"),
         (MAMLRegressor, {"inner_steps": -1}, "inner_steps"),
         (MAMLRegressor, {"adapt_steps": 1.5}, "adapt_steps"),
         (MAMLRegressor, {"hidden_layer_sizes": (0,)}, "hidden_layer_sizes"),

@@ -204,3 +204,15 @@ def test_adapt_when_the_support_is_large_takes_a_part_of_it(cls, monkeypatch):
         model.adapt(X, y)
     assert np.isfinite(outputs(model, X)).all()
     model.adapt(X[:6], y[:6])  # as many as it can take: no warning
+
+
+@pytest.mark.parametrize("variant", ["maml", "fomaml", "metasgd"])
+def test_fit_when_numbers_are_of_another_type_is_the_same(variant, tasks):
+    """A search hands over ints and numpy's numbers."""
+    plain = {"inner_lr": 1.0, "n_queries": 2, "inner_steps": 1}
+    other = {"inner_lr": 1, "n_queries": np.int64(2), "inner_steps": np.int32(1)}
+    curves = [
+        small(MAMLRegressor, variant=variant).set_params(**p).fit(tasks).loss_curve_
+        for p in (plain, other)
+    ]
+    assert curves[0] == curves[1]

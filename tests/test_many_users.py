@@ -4,6 +4,7 @@
 """
 
 import multiprocessing
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
@@ -66,6 +67,14 @@ def test_adapt_when_eight_threads_share_a_model_then_no_answer_is_wrong(
     tasks, right = requests
     assert_all_right(serve_from_threads(model, tasks), right)
     assert not hasattr(model, "adapted_")
+
+
+def test_warning_filters_when_users_overlap_then_are_kept(model, requests):
+    # They are one list for the process: a filter that is lost mutes or floods it.
+    tasks, _ = requests
+    before = list(warnings.filters)
+    serve_from_threads(model, tasks)
+    assert list(warnings.filters) == before
 
 
 def test_threads_of_torch_when_users_overlap_then_are_given_back(model, requests):

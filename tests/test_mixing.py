@@ -109,3 +109,10 @@ def test_mixture_quantiles_when_rows_exceed_a_chunk_then_same(monkeypatch):
     np.testing.assert_array_equal(
         mixture_quantiles(*mixture, np.array([0.1, 0.9])), whole
     )
+
+
+def test_mixture_quantiles_when_there_is_no_level_then_there_is_no_column():
+    # As numpy's own quantile does.
+    member = np.zeros((2, 3))
+    found = mixture_quantiles(member, member + 1, member + 0.5, np.empty(0))
+    assert found.shape == (3, 0)

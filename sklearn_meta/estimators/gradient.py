@@ -23,6 +23,8 @@ from sklearn_meta.tasks import TaskRows
 
 __all__ = ["MAMLClassifier", "MAMLRegressor"]
 
+# larger ones overflow in the single precision of training
+MAX_RATE = 1e30
 # the activations of all rows of a task are in memory at an inner step, and the mean
 # gradient of so many is that of more
 MAX_GRADIENT_ROWS = 100_000
@@ -38,7 +40,7 @@ class _GradientEstimator(BaseMetaEstimator):
         learner_class, own_options = self._learner_of_variant()
         learner = learner_class(
             build_network(self, n_features, n_outputs),
-            inner_lr=self.inner_lr,
+            inner_lr=float(self.inner_lr),
             inner_steps=self.inner_steps,
             inner_optimizer=self.inner_optimizer,
             **own_options,
@@ -275,7 +277,7 @@ default="maml"
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
         "variant": [StrOptions(VARIANTS)],
-        "inner_lr": [Interval(Real, 0, None, closed="neither")],
+        "inner_lr": [Interval(Real, 0, MAX_RATE, closed="neither")],
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
         "inner_optimizer": [StrOptions(set(INNER_OPTIMIZERS))],
         "inner_batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -556,7 +558,7 @@ default="maml"
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
         "variant": [StrOptions(VARIANTS)],
-        "inner_lr": [Interval(Real, 0, None, closed="neither")],
+        "inner_lr": [Interval(Real, 0, MAX_RATE, closed="neither")],
         "inner_steps": [Interval(Integral, 0, None, closed="left")],
         "inner_optimizer": [StrOptions(set(INNER_OPTIMIZERS))],
         "inner_batch_size": [Interval(Integral, 1, None, closed="left")],

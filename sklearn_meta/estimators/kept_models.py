@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -143,6 +144,10 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def _ask_models(self, X: np.ndarray, models: list) -> list[np.ndarray]:
         """Return what each of some models says of rows."""
         X = _cut(X)
+        if effective_n_jobs(self.n_jobs) == 1:
+            # by hand: scikit-learn's `Parallel` replaces the warning filters of the
+            # whole process meanwhile, which breaks them where users overlap
+            return [self._ask(model, X) for model in models]
         # threads share the models; most of them predict without holding the lock
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(self._ask)(model, X) for model in models

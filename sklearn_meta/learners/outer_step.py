@@ -197,7 +197,7 @@ def _add_up(
 
 def _learned(lr: Rates) -> Parameters:
     """The rates that are tensors."""
-    rates = {} if isinstance(lr, float) else lr
+    rates = {} if isinstance(lr, (int, float)) else lr
     return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 

@@ -75,4 +75,5 @@ def plain_target(y: Any, n_rows: int, *, numeric: bool) -> np.ndarray | None:
 
 def _is_small(values: np.ndarray) -> bool:
     """Return whether all numbers are far from overflow, which NaN never is."""
-    return bool(values.max() <= LARGEST and values.min() >= -LARGEST)
+    # as floats, since the bound itself overflows in half precision
+    return float(values.max()) <= LARGEST and float(values.min()) >= -LARGEST
