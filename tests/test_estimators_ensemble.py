@@ -10,13 +10,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
-from small_estimators import class_tasks, outputs, regression_tasks
+from small_estimators import class_tasks, outputs, regression_tasks, small
 
 from sklearn_meta import (
     TaskCollection,
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
 )
+from sklearn_meta.estimators import kept_models
 from sklearn_meta.metrics import few_shot_score, few_shot_scorer
 
 
@@ -250,3 +251,17 @@ def test_search_over_parameters_of_the_kept_estimator_works():
         cv=3,
     ).fit(two_kinds_of_line(12))
     assert search.best_params_["estimator__alpha"] == 0.1
+
+
+def test_predict_when_there_is_one_job_then_starts_no_pool(monkeypatch):
+    """scikit-learn's pool swaps the warning filters of the process: users overlap."""
+    tasks = regression_tasks()
+    model = small(TaskEnsembleRegressor).fit(tasks)
+
+    def swap(*args, **kwargs):
+        raise AssertionError("A pool was asked for.")
+
+    monkeypatch.setattr(kept_models, "Parallel", swap)
+    assert model.adapt(*tasks[0]).predict(tasks[0].X).shape == (len(tasks[0]),)
+    with pytest.raises(AssertionError, match="A pool"):
+        model.set_params(n_jobs=2).predict(tasks[0].X)

@@ -46,8 +46,8 @@ class _Wrapped(nn.Module):
         return self.inside(X)
 
 
-def _mlp(n_outputs):
-    return build_mlp(N_FEATURES, (6,), n_outputs, "tanh")
+def _mlp(n_outputs, n_features=N_FEATURES):
+    return build_mlp(n_features, (6,), n_outputs, "tanh")
 
 
 def _maml(n_outputs=1, wrap=False, family=GradientLearner, **options):
@@ -109,7 +109,7 @@ LOCAL_CLASSIFIERS = {
     "discriminant": lambda: DiscriminantLearner(n_views=2),
     "class_blocks": lambda: LocalClassKernelLearner(2, 2),
     "class_blocks_deep": lambda: LocalClassKernelLearner(
-        2, 2, network=_mlp(5), correction=_correction(class_equivariant=True)
+        2, 2, network=_mlp(5, 2), correction=_correction(class_equivariant=True)
     ),
     "latent_equivariant": lambda: _process(
         "categorical", latent_size=3, class_equivariant=True
