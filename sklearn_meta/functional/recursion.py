@@ -181,13 +181,13 @@ def adapt_by_recursion(
     if not n_steps:
         return with_task_axis(chain, params, len(X))
     rates = lr if isinstance(lr, Mapping) else {}
-    plan = _Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
+    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
     inputs = (*params.values(), *rates.values())
     adapted = _InnerLoop.apply(plan, X, *inputs)
     return dict(zip(params, adapted, strict=True))
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What an inner loop needs besides the tensors that get a gradient."""
 
     chain: Chain
@@ -203,7 +203,7 @@ class _InnerLoop(Function):
     """The steps of `adapt_by_recursion` and their derivative, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, plan: Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         """Take the steps and keep their tapes."""
         params = dict(zip(plan.names, inputs, strict=False))
         ctx.plan, ctx.shared = plan, shared_names(plan.chain, params)
@@ -222,7 +222,7 @@ class _InnerLoop(Function):
     @once_differentiable  # the recursion itself has no graph
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Carry the gradient from the adapted parameters to the start."""
-        plan: _Plan = ctx.plan
+        plan: Plan = ctx.plan
         found = meta_gradient(
             ctx.tapes,
             plan.loss,

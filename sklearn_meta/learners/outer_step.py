@@ -18,11 +18,11 @@ from sklearn_meta.functional import (
     categorical_nll,
     cross_entropy_loss,
     last_columns,
-    outer_gradient,
     squared_error_loss,
     squared_error_with_noise,
     zero_padding,
 )
+from sklearn_meta.functional.formulas import Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import Chain
 
@@ -60,6 +60,7 @@ class InnerLoop(NamedTuple):
     lr: Rates
     n_steps: int
     second_order: bool
+    formulas: Formulas
 
 
 class Noise(NamedTuple):
@@ -105,9 +106,14 @@ def loss_by_formulas(
     """
     with torch.no_grad():
         whole, query_whole = support.is_whole(), query.is_whole()
-        order, parts = _plan_parts(loop, support.mask, query.mask, whole)
-        support = _in_order(support, order, whole)
-        query = _in_order(query, order, query_whole)
+        if loop.formulas.by_task:
+            parts = [
+                _Part(slice(None), *(rows.mask.shape[1] for rows in (support, query)))
+            ]
+        else:
+            order, parts = _plan_parts(loop, support.mask, query.mask, whole)
+            support = _in_order(support, order, whole)
+            query = _in_order(query, order, query_whole)
         inner = _known_loss(support, noise, n_offsets, whole)
         outer = _known_loss(query, noise, n_offsets, query_whole)
         outer = outer.times(_share(query.mask, query.Y, query_whole))
@@ -175,7 +181,7 @@ def _add_up(
     losses, total = [], []
     for part in parts:
         own_query_loss = query_loss.part(part.tasks, part.n_query)
-        found = outer_gradient(
+        found = loop.formulas.outer_gradient(
             loop.chain,
             loop.start,
             X[part.tasks, : part.n_support],
@@ -186,7 +192,7 @@ def _add_up(
             own_query_loss,
             second_order=loop.second_order,
         )
-        losses.append(own_query_loss.per_task(found.outputs))
+        losses.append(found.losses)
         own = [found.of_start[name] for name in loop.start]
         own += [found.of_rates[name] for name in _learned(loop.lr)]
         if total:
