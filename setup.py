@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 FOLDER = Path("sklearn_meta/functional")
 # Compilers may then make vectors of comparisons; no number changes.
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
 
 setup(
     ext_modules=[

@@ -27,7 +27,7 @@ from sklearn_meta.functional.evaluation import evaluate_by_formulas
 from sklearn_meta.functional.inner_loop import Rates, descend
 from sklearn_meta.functional.outer_gradient import OuterGradient
 from sklearn_meta.functional.perceptron import Chain, Parameters, run_perceptron
-from sklearn_meta.functional.recursion import Plan, with_task_axis
+from sklearn_meta.functional.recursion import Plan, learned_rates, with_task_axis
 
 # "0" leaves the library alone
 SWITCH = "SKLEARN_META_COMPILED"
@@ -239,12 +239,10 @@ class _Call:
 
     def rate_outputs(self, params: Mapping[str, Tensor], lr: Rates) -> Parameters:
         """New tensors for the gradients by the rates that are tensors."""
-        rates = lr if isinstance(lr, Mapping) else {}
         n_axes = {f"{name}.weight": 2 for name, _ in self.chain}
         found = {
             name: self.X.new_empty(params[name].shape[-n_axes.get(name, 1) :])
-            for name, rate in rates.items()
-            if isinstance(rate, Tensor)
+            for name in learned_rates(lr)
         }
         self.point("rate_out", found)
         return found
@@ -433,5 +431,5 @@ def run_compiled(chain: Chain, params: Mapping[str, Tensor], X: Tensor) -> Tenso
 
 def _in_shape(found: Parameters, lr: Rates) -> Parameters:
     """Gradients by the numbers of the rates, summed to the shapes of the rates."""
-    rates: Mapping[str, Any] = lr if isinstance(lr, Mapping) else {}
+    rates = learned_rates(lr)
     return {name: found[name].sum_to_size(rates[name].shape) for name in found}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, zeros_like
 
 from sklearn_meta.functional.derivatives import InnerLoss
 from sklearn_meta.functional.inner_loop import Rates
@@ -20,7 +20,11 @@ from sklearn_meta.functional.perceptron import (
     forward_pass,
     gradient_of,
 )
-from sklearn_meta.functional.recursion import meta_gradient, take_steps
+from sklearn_meta.functional.recursion import (
+    learned_rates,
+    meta_gradient,
+    take_steps,
+)
 
 
 class OuterGradient(NamedTuple):
@@ -98,7 +102,8 @@ def outer_gradient(
         losses = query_loss.per_task(outputs)
         layers = backward_pass(traces, query_loss.gradient(outputs))
         if not tapes:
-            return OuterGradient(losses, _shared_gradient_of(layers), {})
+            untouched = {n: zeros_like(rate) for n, rate in learned_rates(lr).items()}
+            return OuterGradient(losses, _shared_gradient_of(layers), untouched)
         found = meta_gradient(
             tapes,
             loss,

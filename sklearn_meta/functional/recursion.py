@@ -97,12 +97,7 @@ def meta_gradient(
     MetaGradient
         Gradients by the start, by the rates that are tensors, and by the rows.
     """
-    rates = lr if isinstance(lr, Mapping) else {}
-    of_rates = {
-        name: zeros_like(rate)
-        for name, rate in rates.items()
-        if isinstance(rate, Tensor)
-    }
+    of_rates = {name: zeros_like(rate) for name, rate in learned_rates(lr).items()}
     of_rows: Tensor | None = None
     for tape in reversed(tapes):
         if of_rates:
@@ -283,6 +278,12 @@ def step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
         moved[weight] = add_product(params[weight], layer.delta, layer.h, -lr)
         moved[bias] = add_rows(params[bias], layer.delta, -lr)
     return moved
+
+
+def learned_rates(lr: Rates) -> Parameters:
+    """The rates that are tensors."""
+    rates = lr if isinstance(lr, Mapping) else {}
+    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
 def _rated(v: Mapping[str, Tensor], lr: Rates) -> tuple[Mapping[str, Tensor], float]:

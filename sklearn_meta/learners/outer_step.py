@@ -25,6 +25,7 @@ from sklearn_meta.functional import (
 from sklearn_meta.functional.formulas import Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import Chain
+from sklearn_meta.functional.recursion import learned_rates
 
 Parameters = dict[str, Tensor]
 
@@ -118,7 +119,7 @@ def loss_by_formulas(
         outer = _known_loss(query, noise, n_offsets, query_whole)
         outer = outer.times(_share(query.mask, query.Y, query_whole))
         losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
-        inputs = [*loop.start.values(), *_learned(loop.lr).values()]
+        inputs = [*loop.start.values(), *learned_rates(loop.lr).values()]
         value = losses.sum()
         if noise is not None:
             added, of_noise = _noise_term(noise, losses, support.mask, query.mask)
@@ -194,17 +195,11 @@ def _add_up(
         )
         losses.append(found.losses)
         own = [found.of_start[name] for name in loop.start]
-        own += [found.of_rates[name] for name in _learned(loop.lr)]
+        own += [found.of_rates[name] for name in learned_rates(loop.lr)]
         if total:
             torch._foreach_add_(total, own)
         total = total or own
     return torch.cat(losses), total
-
-
-def _learned(lr: Rates) -> Parameters:
-    """The rates that are tensors."""
-    rates = {} if isinstance(lr, (int, float)) else lr
-    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
 def _noise_term(
