@@ -26,7 +26,7 @@ class Run(NamedTuple):
     def finish(self, interrupted: bool) -> None:
         """Remove the checkpoint of a fit that is done."""
         if self.checkpoint is not None and not interrupted:
-            self.checkpoint.remove()
+            self.checkpoint.finish()
 
 
 def open_run(

@@ -115,8 +115,7 @@ class OuterLoop:
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         net.partial_fit(stream)
-        interrupted = net.n_steps < self.max_iter and net.stopped_by is None
-        if interrupted:
+        if net.is_interrupted:
             kept = "last weights" if validation is None else "best weights until then"
             self._warn_of_interruption(net.n_steps, kept, checkpoint)
         scores = (
@@ -129,7 +128,7 @@ class OuterLoop:
             torch.cat(net.losses).tolist() if net.losses else [],
             scores,
             net.optimizer_.state_dict(),
-            interrupted,
+            net.is_interrupted,
         )
 
     def _warn_of_interruption(
@@ -210,6 +209,11 @@ class _ChunkNet(NeuralNet):
         self.n_steps = 0
         self.stopped_by: str | None = None
         return self
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a run that is over was ended from outside."""
+        return self.n_steps < self.loop.max_iter and self.stopped_by is None
 
     def stop(self, reason: str) -> None:
         """End the run after this chunk, in skorch's own way."""
