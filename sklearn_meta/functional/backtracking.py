@@ -64,7 +64,7 @@ def descend_with_backtracking(
     ...     return (lambda: slopes * level**2), (lambda: {"level": 2 * slopes * level})
     >>> start = {"level": torch.ones(2)}
     >>> descend_with_backtracking(evaluate, start, lr=0.4, n_steps=2)[0]["level"]
-    tensor([0.0400, 0.2000])
+    tensor([ 0.0400, -0.2000])
     """
     current = dict(params)
     losses, gradients = _values(evaluate, current)
