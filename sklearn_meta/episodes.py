@@ -295,11 +295,11 @@ def stack_rows(
     ([[1.0, 0.0], [2.0, 3.0]], [[True, False], [True, True]])
     """
     sizes = np.asarray(sizes)
-    shape = len(sizes), int(sizes.max(initial=0))
+    shape = len(sizes), len(rows) if len(sizes) == 1 else int(sizes.max(initial=0))
     if len(rows) == shape[0] * shape[1]:  # no padding: the rows are the stack
         # torch takes neither read-only arrays nor steps backwards
         rows = np.require(rows, requirements="CW")
-        stack = torch.as_tensor(rows, dtype=dtype, device=device)
+        stack = torch.from_numpy(rows).to(device, dtype)
         mask = torch.ones(shape, dtype=torch.bool, device=device)
         return stack.reshape(*shape, rows.shape[1]), mask
     real = np.arange(shape[1]) < sizes[:, None]

@@ -72,12 +72,14 @@ class AdaptedTasks(NamedTuple):
             return _query_one_task(learner, self.states[0], X, device)
         parts: tuple[np.ndarray, ...] = ()
         for state, rows, sizes in self._batches(codes):
-            stack, mask = stack_rows(X[rows], sizes, device, DTYPE)
+            # a view of rows that follow each other: a copy takes as long as some layers
+            own = X[_as_slice(rows)]
+            stack, mask = stack_rows(own, sizes, device, DTYPE)
             with torch.no_grad():
                 if SUPPORT in state:
                     state = learner.adapt(*state[SUPPORT].values())
                 prediction = learner.query(state, stack)
-            found = _as_arrays(prediction, mask)
+            found = _as_arrays(prediction, mask, len(rows))
             if not parts:
                 parts = tuple(np.empty((len(X), *f.shape[1:])) for f in found)
             for part, values in zip(parts, found, strict=True):
@@ -88,9 +90,12 @@ class AdaptedTasks(NamedTuple):
         self, codes: np.ndarray
     ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
         """Yield states with the rows that belong to them and the rows per state."""
-        chunk, n_held = self.chunk[codes], np.bincount(self.chunk)
-        order = np.lexsort((codes, chunk))
-        ends = np.searchsorted(chunk[order], np.arange(len(self.states)), side="right")
+        n_held = np.bincount(self.chunk)
+        ends = np.cumsum(n_held)
+        # the tasks one after another, as they lie in the chunks
+        place = ((ends - n_held)[self.chunk] + self.slot)[codes]
+        order = np.argsort(place, kind="stable")
+        ends = np.searchsorted(place[order], ends)
         parts = zip(self.states, np.split(order, ends[:-1]), n_held, strict=True)
         for state, rows, n_tasks in parts:
             if not len(rows):
@@ -165,7 +170,7 @@ def _adapt_to_stack(
     Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
     with torch.no_grad():
         state = in_row_order(learner.adapt(X_stack, Y_stack, mask))
-    if count_bytes(state) > max_bytes:
+    if max_bytes < np.inf and count_bytes(state) > max_bytes:
         return _shorten(state, {"X": X_stack, "Y": Y_stack, "mask": mask})
     return state
 
@@ -174,6 +179,12 @@ def row_numbers(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the row numbers of runs of rows, one run after another."""
     offsets = np.cumsum(sizes) - sizes
     return np.repeat(starts - offsets, sizes) + np.arange(sizes.sum())
+
+
+def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
+    """Return row numbers that follow each other as a slice."""
+    follows = len(rows) > 0 and (rows[1:] - rows[:-1] == 1).all()
+    return slice(rows[0], rows[-1] + 1) if follows else rows
 
 
 def select_tasks(state: Any, slots: Tensor) -> Any:
@@ -246,7 +257,9 @@ def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(slots[begins], n_pieces), sizes
 
 
-def _as_arrays(prediction: Any, mask: Tensor) -> tuple[np.ndarray, ...]:
+def _as_arrays(prediction: Any, mask: Tensor, n_rows: int) -> tuple[np.ndarray, ...]:
     """Return the real rows of a prediction as arrays on the CPU."""
     parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
+    if n_rows == mask.numel():  # no padding
+        return tuple(part.flatten(0, 1).cpu().numpy() for part in parts)
     return tuple(part[mask].cpu().numpy() for part in parts)

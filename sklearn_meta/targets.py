@@ -114,7 +114,7 @@ def check_known_labels(
     """
     y = np.asarray(y)
     try:
-        positions = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        positions = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
         unknown = np.flatnonzero(classes[positions] != y)
     except TypeError:  # labels of another kind cannot be compared with the classes
         unknown = np.arange(len(y))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 from small_estimators import regression_tasks
 from torch import nn
 
@@ -60,6 +61,13 @@ class InterruptAt:
         if name.startswith(("on_", "get_params", "set_params")):
             return lambda *args, **kwargs: {}
         raise AttributeError(name)
+
+
+class NoStretch(Callback):
+    """Fail where an outer step is taken."""
+
+    def on_batch_begin(self, net, **kwargs):
+        raise AssertionError("trained again")
 
 
 def interrupt(directory, epoch=5, **params):
@@ -161,6 +169,18 @@ def test_file_when_the_fit_is_done_is_removed(tmp_path):
     assert files(tmp_path / "made") == []
 
 
+@pytest.mark.parametrize("params", [{}, {"n_iter_no_change": 6, "lr": 1e-12}])
+def test_file_that_is_kept_gives_a_finished_fit_back(tmp_path, params):
+    """A search that was killed has fits that are done, and some that stopped early."""
+    model = regressor(checkpoint=Checkpoint(tmp_path, keep=True), **params)
+    whole = clone(model).fit(TASKS)
+    again = model.set_params(callbacks=[NoStretch()]).fit(TASKS)
+    assert_same_fit(again, whole)
+    assert again.history_ == whole.history_
+    regressor(checkpoint=tmp_path, **params).fit(TASKS)
+    assert files(tmp_path) == []
+
+
 def test_file_before_its_time_is_not_written(tmp_path):
     """Writing takes time, and a minute of work is soon done again."""
     model = regressor(checkpoint=tmp_path, callbacks=[InterruptAt(5)])
@@ -203,7 +223,7 @@ def test_file_of_another_format_is_an_error(tmp_path):
     """A newer version may hold what this one does not know."""
     file = CheckpointFile(tmp_path, {"estimator": "A"})
     torch.save({"version": 99}, file.path)
-    with pytest.raises(ValueError, match="format version 99, expected 1"):
+    with pytest.raises(ValueError, match="format version 99, expected 2"):
         CheckpointFile(tmp_path, {"estimator": "A"})
 
 

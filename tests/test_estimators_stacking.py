@@ -192,6 +192,8 @@ def test_stacking_when_a_member_is_no_meta_estimator_then_error_names_it():
     # a stock regressor has no `adapt`
     with pytest.raises(TypeError, match="'ridge', a Ridge.*PooledRegressor"):
         stack(estimators=[("ridge", Ridge())]).fit(regression_tasks())
+    with pytest.raises(TypeError, match="got 'inner', a MetaStackingRegressor"):
+        stack(estimators=[("inner", stack())]).fit(regression_tasks())
 
 
 def test_stacking_when_names_are_given_twice_then_error():

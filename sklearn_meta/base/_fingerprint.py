@@ -41,8 +41,7 @@ def describe_fit(
     fit : dict of str
         Two fits end alike if these are the same.
     """
-    params = {n: describe(v) for n, v in _deciding_params(estimator).items()}
-    fit = {"estimator": type(estimator).__name__, **params}
+    fit = {"estimator": type(estimator).__name__, **describe_params(estimator)}
     fit["data"] = _describe_rows(rows)
     if validation is not None:
         fit["held-out data"] = _describe_rows(validation)
@@ -52,6 +51,12 @@ def describe_fit(
         learned = [dict(estimator.learner_.state_dict()), estimator.optimizer_state_]
         fit["earlier fit"] = _digest(describe(learned).encode())
     return fit
+
+
+def describe_params(estimator: BaseEstimator) -> dict[str, str]:
+    """Return descriptions of the parameters that decide what an estimator learns."""
+    params = estimator.get_params(deep=False)
+    return {name: describe(v) for name, v in params.items() if name not in IGNORED}
 
 
 def describe(value: Any) -> str:
@@ -79,14 +84,10 @@ def _describe_content(value: Any) -> str:
     if isinstance(value, nn.Module):
         return describe(dict(value.state_dict()))
     if isinstance(value, BaseEstimator):
-        return describe(_deciding_params(value))
+        # as a dict: its values are texts already
+        params = describe_params(value).items()
+        return "{" + ", ".join(f"{name!r}: {text}" for name, text in params) + "}"
     return ""
-
-
-def _deciding_params(estimator: BaseEstimator) -> dict:
-    """Return the parameters that decide what an estimator learns."""
-    params = estimator.get_params(deep=False)
-    return {name: value for name, value in params.items() if name not in IGNORED}
 
 
 def _describe_rows(rows: TaskRows) -> str:

@@ -255,7 +255,7 @@ class BaseMetaEstimator(
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
-        run.finish(record.interrupted)
+        run.finish(record, self.max_iter)
 
     def _window_rows(self, tasks: TaskCollection) -> TaskRows:
         """Return the prepared rows of some tasks of a larger collection."""
@@ -379,11 +379,12 @@ class BaseMetaEstimator(
         """Scale features by the meta-training rows; offsets keep their unit."""
         if self.scaler_ is None:
             return X
-        n_scaled = X.shape[1] - self._n_offsets()
         # by hand: the rows are checked, and a second check takes longer than a query
+        n_scaled = len(self.scaler_.mean_)
         scaled = X[:, :n_scaled] - self.scaler_.mean_
         scaled /= self.scaler_.scale_
-        np.clip(scaled, -FEATURE_LIMIT, FEATURE_LIMIT, out=scaled)
+        np.minimum(scaled, FEATURE_LIMIT, out=scaled)
+        np.maximum(scaled, -FEATURE_LIMIT, out=scaled)
         return (
             scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
         )
@@ -421,8 +422,8 @@ def _pick_rows(rows: TaskRows, keep: np.ndarray) -> TaskRows:
 
 def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
     """Warn where an inner loop made the support loss worse."""
-    flags = [state.get("diverged") for state in adapted.states]
-    if all(flag is None for flag in flags):
+    flags = [state["diverged"] for state in adapted.states if "diverged" in state]
+    if not any(bool(flag.any()) for flag in flags):
         return
     first_slot = np.cumsum([0] + [len(flag) for flag in flags])
     diverged = np.concatenate([flag.cpu().numpy() for flag in flags])

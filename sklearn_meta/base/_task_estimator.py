@@ -78,7 +78,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
         ValueError
             If the rows are not what ``fit`` saw, or the targets are of another kind.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         with unchanged_on_error(self):
             rows = self._check_rows(X_support, y_support, None, reset=False)
             self._adapt_to_new(rows)
@@ -109,7 +109,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
         ValueError
             If the rows are not what ``fit`` saw, or there are no ids.
         """
-        check_is_fitted(self)
+        self._check_is_fitted()
         X, y, tasks = as_flat_tasks(X, y, tasks, f"{type(self).__name__}.adapt_tasks")
         with unchanged_on_error(self):
             self._adapt_to_new(self._check_rows(X, y, tasks, reset=False))
@@ -128,7 +128,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
 
     def _check_query(self, X: Any, tasks: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the prepared rows and the position of each one's adapted task."""
-        check_is_fitted(self)
+        self._check_is_fitted()
         if not hasattr(self, "adapted_"):
             raise NotAdaptedError(
                 f"This {type(self).__name__} was fitted on tasks and does not know the "
@@ -175,6 +175,13 @@ class BaseTaskEstimator(BaseEstimator, ABC):
         return np.array([position[name] for name in names])[codes]
 
     # ------------------------------------------------------------ plumbing
+
+    def _check_is_fitted(self) -> None:
+        """Raise if there is nothing to adapt."""
+        known = getattr(self, "__sklearn_is_fitted__", None)
+        # scikit-learn asks the same, after it has put the tags together
+        if known is None or not known():
+            check_is_fitted(self)
 
     def _check_rows(
         self, X: Any, y: Any, tasks: Any, reset: bool, min_rows: int = 1

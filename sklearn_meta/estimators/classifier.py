@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
@@ -182,7 +181,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the learner's probabilities in the columns of the labels."""
         (logits,) = self._query(X, codes)
-        proba = softmax(logits, axis=1)
+        proba = _softmax(logits)
         if self.label_mode_ == "shared":
             return proba
         # column j of a task is its j-th class: move it to that class's column
@@ -303,6 +302,16 @@ class MetaClassifierMixin(TaskClassifierMixin):
 
     def _criterion(self) -> Any:
         return categorical_nll
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits (n_rows, n_classes)."""
+    # class by class: sums over the few classes of a row would take many times as long
+    by_class = np.array(logits.T, order="C")
+    by_class -= by_class.max(0)
+    np.exp(by_class, out=by_class)
+    by_class /= by_class.sum(0)
+    return by_class.T
 
 
 def _columns_of_tasks(classes: LocalClasses) -> np.ndarray:

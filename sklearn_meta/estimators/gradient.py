@@ -70,10 +70,10 @@ class _GradientEstimator(BaseMetaEstimator):
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Take the steps that are asked for now, which may have changed since fit."""
-        # a copy that shares the weights: other objects may adapt the same learner now
-        learner = copy.copy(self.learner_)
-        learner.adapt_steps = self._steps_now()
-        self.learner_ = learner
+        if self.learner_.adapt_steps != self._steps_now():
+            # a copy that shares the weights: others may adapt the same learner now
+            self.learner_ = copy.copy(self.learner_)
+            self.learner_.adapt_steps = self._steps_now()
         rows = limit_supports(
             self,
             rows,

@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 
 from sklearn_meta.averaging import drop_negligible
 from sklearn_meta.base import BaseTaskEstimator
+from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
 from sklearn_meta.estimators.presets import (
@@ -21,6 +22,7 @@ from sklearn_meta.estimators.presets import (
     default_regressors,
 )
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
+from sklearn_meta.estimators.stack_checkpoint import StackCheckpoint
 from sklearn_meta.estimators.stacked_members import (
     AdaptedMixture,
     SharedColumns,
@@ -28,7 +30,7 @@ from sklearn_meta.estimators.stacked_members import (
     fit_members,
     judge,
 )
-from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
 from sklearn_meta.mixing import (
     interpolate_weights,
@@ -54,6 +56,7 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "n_queries": [Interval(Integral, 1, None, closed="left")],
+        "checkpoint": COMMON_CONSTRAINTS["checkpoint"],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -146,49 +149,95 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
             estimator is then as it was before.
         """
         with unchanged_on_error(self):
-            rng = check_random_state(self.random_state)
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
             usable = self._usable_rows(rows)
-            learned = self._fit_mixture(usable, rng)
+            named = self._named_members()
+            checkpoint, seed = None, self.random_state
+            if self.checkpoint is not None:
+                checkpoint = StackCheckpoint(self.checkpoint, self, named, usable)
+                seed = checkpoint.seed if seed is None else seed
+            learned = self._fit_mixture(
+                usable, named, check_random_state(seed), checkpoint
+            )
             if rows.names is None:
                 # a class of a single row is adapted to, though not learned from
                 self._adapt_to(learned if usable is rows else rows)
+            if checkpoint is not None:
+                checkpoint.finish(self.estimators_)
         return self
 
-    def _fit_mixture(self, rows: TaskRows, rng: np.random.RandomState) -> TaskRows:
+    def _fit_mixture(
+        self,
+        rows: TaskRows,
+        named: list[tuple[str, Any]],
+        rng: np.random.RandomState,
+        checkpoint: StackCheckpoint | None,
+    ) -> TaskRows:
         """Set the fitted members and their weights; return the rows they read."""
-        self.names_, members = self._members(int(rng.randint(np.iinfo(np.int32).max)))
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        self.names_ = [name for name, _ in named]
+        members = [self._own(with_seed(member, seed)) for _, member in named]
+        for member in members:
+            if self.verbose > 1 and "verbose" in member.get_params(deep=False):
+                member.set_params(verbose=self.verbose - 1)
+        if checkpoint is not None:
+            checkpoint.give_to(members)
         classes = self._shared_classes()
         self.shared_, rows = SharedColumns.fit(members, rows, classes, rng)
         folds = self._folds(rows, self._shot_grid(), rng)
         n_folds = len(folds)
         whole = [] if n_folds and self._averages_folds(rows) else [Fold(rows, None, [])]
-        fitted = fit_members(
-            members, self.shared_, folds + whole, classes=classes, n_jobs=self.n_jobs
+        by_name = fit_members(
+            members,
+            self.shared_,
+            folds + whole,
+            names=self.names_,
+            classes=classes,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
         )
+        self._drop_unfitted(list(by_name), checkpoint)
+        fitted = list(by_name.values())
         self._judge_members([models[:n_folds] for models in fitted], rows, folds)
         self.estimators_ = [models[n_folds:] or models for models in fitted]
         self.n_tasks_ = len(rows.sizes)
         self._forget_adaptation()
         return rows
 
-    def _members(self, seed: int) -> tuple[list[str], list]:
-        """Return names and seeded clones of the members."""
+    def _drop_unfitted(
+        self, done: list[str], checkpoint: StackCheckpoint | None
+    ) -> None:
+        """Forget members that an interruption left unfitted, and say so."""
+        if len(done) == len(self.names_):
+            return
+        message = (
+            f"The fit was interrupted; the mixture is of the members that were done, "
+            f"{len(done)} of {len(self.names_)}: {', '.join(map(repr, done))}."
+        )
+        if checkpoint is not None:
+            message += f" {checkpoint.leave()}"
+        warn_user(message, UserWarning)
+        self.shared_ = self.shared_.keep([self.names_.index(name) for name in done])
+        self.names_ = done
+
+    def _named_members(self) -> list[tuple[str, Any]]:
+        """Return the checked members, the user's own or those of the preset."""
         members = self.estimators
         if members is None:
             members = self._default_members()
         if not members:
             raise ValueError("Expected at least one (name, estimator), got none.")
-        names, estimators = zip(*members, strict=True)
-        self._validate_names(names)
+        self._validate_names([name for name, _ in members])
         for name, estimator in members:
-            if not isinstance(estimator, BaseTaskEstimator):
+            whole = isinstance(estimator, _MetaStacking)
+            if whole or not isinstance(estimator, BaseTaskEstimator):
                 raise TypeError(
                     f"Expected meta-estimators of sklearn_meta as members, got {name!r}"
                     f", a {type(estimator).__name__}. PooledRegressor and "
-                    "PooledClassifier make one of any estimator of scikit-learn."
+                    "PooledClassifier make one of any estimator of scikit-learn; the "
+                    "members of another mixture can be listed themselves."
                 )
-        return list(names), [self._own(with_seed(e, seed)) for e in estimators]
+        return members
 
     def _own(self, member: Any) -> Any:
         """Return a member with what the mixture decides for it."""
@@ -302,13 +351,18 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         in it. In between weights are interpolated in the logarithm of the shots.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory in which members that train keep what they have learned: a fit that
+        was killed and is started again trains only what is left, and ends with the same
+        weights as one that was not stopped. Members use it in place of their own.
     n_jobs : int, default=None
         Processes for fitting; None is one, -1 all.
     random_state : int, RandomState instance or None, default=None
         Draws folds and episodes, and seeds each ``random_state`` of a member that is
         None.
     verbose : int, default=0
-        Whether members tell their progress.
+        1 shows which member is fitted on which fold and the time left, 2 also the outer
+        steps of each.
 
     Attributes
     ----------
@@ -407,6 +461,7 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         n_folds=3,
         n_shots=(1, 10),
         n_queries=16,
+        checkpoint=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -416,6 +471,7 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         self.n_folds = n_folds
         self.n_shots = n_shots
         self.n_queries = n_queries
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -495,13 +551,18 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1; per
         class if labels are local.
+    checkpoint : str, path-like or Checkpoint, default=None
+        A directory in which members that train keep what they have learned: a fit that
+        was killed and is started again trains only what is left, and ends with the same
+        weights as one that was not stopped. Members use it in place of their own.
     n_jobs : int, default=None
         Processes for fitting; None is one, -1 all.
     random_state : int, RandomState instance or None, default=None
         Draws folds and episodes, and seeds each ``random_state`` of a member that is
         None.
     verbose : int, default=0
-        Whether members tell their progress.
+        1 shows which member is fitted on which fold and the time left, 2 also the outer
+        steps of each.
 
     Attributes
     ----------
@@ -597,6 +658,7 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         n_ways=5,
         n_shots=(1, 10),
         n_queries=16,
+        checkpoint=None,
         n_jobs=None,
         random_state=None,
         verbose=0,
@@ -608,6 +670,7 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         self.n_ways = n_ways
         self.n_shots = n_shots
         self.n_queries = n_queries
+        self.checkpoint = checkpoint
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
+from sklearn_meta.tasks._plain import plain_tasks
 from sklearn_meta.tasks._stack import TableStack
 
 NO_TASKS_MESSAGE = (
@@ -245,11 +246,17 @@ class TaskCollection(Sequence):
         """
         if not len(self):
             raise ValueError("The collection is empty: at least one task is needed.")
+        plain = None if self._names is not None else plain_tasks(self._tasks)
+        if plain is not None:
+            tables, targets = plain
+            sizes = [len(table) for table in tables]
+            codes = np.repeat(np.arange(len(self)), sizes)
+            return np.concatenate(tables), np.concatenate(targets), codes
         names, sizes = [], []
         X, y = TableStack(), TableStack()
         for task in map(_check_table, self):
             names.append(task.name)
-            sizes.append(len(task))
+            sizes.append(len(task.X))
             X.add(task.X, task.name)
             y.add(np.asarray(task.y), task.name)
         _check_distinct(names)

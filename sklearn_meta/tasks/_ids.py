@@ -11,6 +11,11 @@ def group_rows(tasks: Any, n_rows: int) -> tuple[np.ndarray, list]:
     """Return each row's task as a position, and the ids in order of appearance."""
     ids = as_id_array(tasks)
     check_same_length(n_rows, tasks=ids)
+    if ids.dtype.kind in "iuU" and (ids[1:] >= ids[:-1]).all():
+        # sorted, as ids often are: equal ones are neighbours already
+        first = np.ones(len(ids), bool)
+        np.not_equal(ids[1:], ids[:-1], out=first[1:])
+        return np.cumsum(first) - 1, ids[first].tolist()
     if ids.dtype == object:
         positions: dict = {}
         codes = np.array(
@@ -42,6 +47,8 @@ def as_id_array(tasks: Any) -> np.ndarray:
 
 def is_missing(name: Any) -> bool:
     """Return whether an id is None, NaN, NaT or pandas' NA."""
+    if type(name) in (int, str):  # nearly all are, and the question below is slow
+        return False
     return name is None or is_pandas_na(name) or name != name
 
 

@@ -73,6 +73,49 @@ def plain_target(y: Any, n_rows: int, *, numeric: bool) -> np.ndarray | None:
     return y if y.dtype.kind in "fiu" and _is_small(y) else None
 
 
+def plain_tasks(tasks: Any) -> tuple[list, list] | None:
+    """Return the tables and the targets of tasks, if all are plain pairs of arrays.
+
+    Parameters
+    ----------
+    tasks : sequence
+        Tasks in any form.
+
+    Returns
+    -------
+    parts : (list of ndarray, list of ndarray) or None
+        Tables of as many columns and their targets, as they are; None if a task needs
+        more than a look: it has a name, say, or is read when it is asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.tasks._plain import plain_tasks
+    >>> X, y = np.zeros((3, 2)), np.zeros(3)
+    >>> [len(part) for part in plain_tasks([(X, y), (X, y)])]
+    [2, 2]
+    >>> plain_tasks([(X, y), ([[0.0, 1.0]], [1.0])]) is None
+    True
+    """
+    if type(tasks) is not list or not all(_is_plain_pair(task) for task in tasks):
+        return None
+    tables, targets = [X for X, _ in tasks], [y for _, y in tasks]
+    alike = len({X.shape[1] for X in tables}) == 1
+    same_kind = len({y.dtype.kind for y in targets}) == 1
+    return (tables, targets) if alike and same_kind else None
+
+
+def _is_plain_pair(task: Any) -> bool:
+    """Return whether a task is a table of numbers and a target for each row."""
+    if type(task) is not tuple or len(task) != 2:
+        return False
+    X, y = task
+    if type(X) is not np.ndarray or type(y) is not np.ndarray:
+        return False
+    numbers = X.dtype.kind in "fiu" and y.dtype.kind in "biufU"
+    return numbers and X.ndim == 2 and y.shape == X.shape[:1]
+
+
 def _is_small(values: np.ndarray) -> bool:
     """Return whether all numbers are far from overflow, which NaN never is."""
     # as floats, since the bound itself overflows in half precision

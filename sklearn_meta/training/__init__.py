@@ -1,6 +1,6 @@
 """The outer loop: episodes in, trained learner out, on a skorch ``NeuralNet``."""
 
-from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile
+from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile, as_checkpoint
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
 from sklearn_meta.training._marginal import MarginalLikelihood
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
@@ -25,6 +25,7 @@ __all__ = [
     "Processes",
     "TrainingRecord",
     "ValidationEpisodes",
+    "as_checkpoint",
     "one_thread",
     "resolve_device",
     "seeded",

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-FORMAT_VERSION = 1
+from sklearn_meta.exceptions import warn_user
+
+FORMAT_VERSION = 2
 SUFFIX = ".checkpoint"
 # what torch raises on a file that is damaged or holds more than data
 UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError)
@@ -37,6 +39,10 @@ class Checkpoint(NamedTuple):
     shared : bool, default=False
         Whether other fits write to the directory too, as in a search or in
         cross-validation. Without it the checkpoint of another fit is an error.
+    keep : bool, default=False
+        Whether the file of a fit that is done stays. The same fit then returns at once
+        with the same weights: with ``shared``, a search that was killed does not train
+        again what it had trained.
 
     Notes
     -----
@@ -44,7 +50,8 @@ class Checkpoint(NamedTuple):
     or a loss of power leaves the last complete one. It holds weights, the best weights
     so far, the state of the optimizer and of the random numbers, the losses and the
     history; no code, and no data of the tasks. Callbacks of the user start anew. When
-    ``fit`` is done, its file is removed; after a KeyboardInterrupt it stays.
+    ``fit`` is done, its file is removed unless ``keep`` says otherwise; after a
+    KeyboardInterrupt it stays.
 
     The name of a file is a fingerprint of the estimator's parameters and of the data.
     Not part of it are ``verbose``, ``callbacks``, ``device`` and ``n_jobs``. A
@@ -66,6 +73,12 @@ class Checkpoint(NamedTuple):
     directory: Any
     seconds: float = 60.0
     shared: bool = False
+    keep: bool = False
+
+
+def as_checkpoint(place: Any) -> Checkpoint:
+    """Return a `Checkpoint`; a plain path is one with the defaults."""
+    return place if isinstance(place, Checkpoint) else Checkpoint(place)
 
 
 class CheckpointFile:
@@ -86,6 +99,8 @@ class CheckpointFile:
         What an earlier run of the same fit left, or None.
     seed : int
         Drawn by the first run, for a fit that has no seed of its own.
+    keep : bool
+        Whether the file stays when the fit is done.
 
     Raises
     ------
@@ -96,9 +111,9 @@ class CheckpointFile:
     def __init__(
         self, checkpoint: Any, fit: dict[str, str], is_owner: bool = True
     ) -> None:
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = Checkpoint(checkpoint)
+        checkpoint = as_checkpoint(checkpoint)
         self.seconds, self._fit = _check_seconds(checkpoint.seconds), fit
+        self.keep = checkpoint.keep
         self.is_owner = is_owner
         directory = _make_directory(checkpoint.directory)
         digest = hashlib.sha256(json.dumps(fit, sort_keys=True).encode()).hexdigest()
@@ -128,9 +143,20 @@ class CheckpointFile:
             temporary.unlink(missing_ok=True)
             raise
 
-    def remove(self) -> None:
+    def write_or_warn(self, state: dict) -> None:
+        """Write, or warn where the disk fails: that is no reason to end a fit."""
+        try:
+            self.write(state)
+        except OSError as error:
+            warn_user(
+                f"The checkpoint {str(self.path)!r} could not be written: {error}. The "
+                "fit goes on without it; make room on the disk.",
+                UserWarning,
+            )
+
+    def finish(self) -> None:
         """Remove the file, and what a kill in the middle of writing left of it."""
-        if not self.is_owner:
+        if self.keep or not self.is_owner:
             return
         for path in self.path.parent.glob(f"{self.path.name}*"):
             path.unlink(missing_ok=True)

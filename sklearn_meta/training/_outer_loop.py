@@ -16,7 +16,6 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import EpisodeRows
-from sklearn_meta.exceptions import warn_user
 from sklearn_meta.functional.likelihoods import masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
@@ -115,10 +114,6 @@ class OuterLoop:
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         net.partial_fit(stream)
-        interrupted = net.n_steps < self.max_iter and net.stopped_by is None
-        if interrupted:
-            kept = "last weights" if validation is None else "best weights until then"
-            self._warn_of_interruption(net.n_steps, kept, checkpoint)
         scores = (
             None
             if validation is None
@@ -129,23 +124,8 @@ class OuterLoop:
             torch.cat(net.losses).tolist() if net.losses else [],
             scores,
             net.optimizer_.state_dict(),
-            interrupted,
+            net.is_interrupted,
         )
-
-    def _warn_of_interruption(
-        self, n_steps: int, kept: str, checkpoint: CheckpointFile | None
-    ) -> None:
-        """Say what an interrupted fit keeps, and how it goes on."""
-        message = (
-            f"The fit was interrupted after {n_steps} of {self.max_iter} outer steps; "
-            f"the model keeps its {kept}."
-        )
-        if checkpoint is not None and checkpoint.path.exists():
-            message += (
-                " Call fit again with the same parameters and data to go on from the "
-                f"checkpoint {str(checkpoint.path)!r}."
-            )
-        warn_user(message, UserWarning)
 
     def _build_net(
         self,
@@ -210,6 +190,11 @@ class _ChunkNet(NeuralNet):
         self.n_steps = 0
         self.stopped_by: str | None = None
         return self
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a run that is over was ended from outside."""
+        return self.n_steps < self.loop.max_iter and self.stopped_by is None
 
     def stop(self, reason: str) -> None:
         """End the run after this chunk, in skorch's own way."""

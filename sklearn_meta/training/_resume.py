@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback
 
-from sklearn_meta.exceptions import warn_user
 from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._stream import EpisodeStream
 
@@ -35,21 +34,23 @@ class Resume(Callback):
         self.written_at_ = time.monotonic()
         if self.file.state is not None:
             _give_back(self.file.state, net, self.stream, self.watched)
-            net.max_epochs = self.stream.n_chunks - len(net.history)
+            n_left = self.stream.n_chunks - len(net.history)
+            net.max_epochs = n_left if net.stopped_by is None else 0
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write a checkpoint where it is time."""
-        is_time = time.monotonic() - self.written_at_ >= self.file.seconds
-        if not (is_time and self.file.is_owner):
-            return
-        try:
-            self.file.write(_take(net, self.stream, self.watched))
-        except OSError as error:
-            warn_user(
-                f"The checkpoint {str(self.file.path)!r} could not be written: "
-                f"{error}. The fit goes on without it; make room on the disk.",
-                UserWarning,
-            )
+        if time.monotonic() - self.written_at_ >= self.file.seconds:
+            self._write(net)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Write the end of a run whose file stays."""
+        if self.file.keep and not net.is_interrupted:
+            self._write(net)
+
+    def _write(self, net: Any) -> None:
+        """Write a checkpoint, in the process whose file it is."""
+        if self.file.is_owner:
+            self.file.write_or_warn(_take(net, self.stream, self.watched))
         self.written_at_ = time.monotonic()
 
 
@@ -65,6 +66,7 @@ def _take(net: Any, stream: EpisodeStream, watched: list[Callback]) -> dict:
         "losses": torch.cat(net.losses),
         "history": json.dumps(list(net.history), default=_plain),
         "callbacks": [_state_of(callback) for callback in watched],
+        "stopped_by": net.stopped_by,
     }
 
 
@@ -81,6 +83,7 @@ def _give_back(
         torch.cuda.set_rng_state(state["cuda"], device)
     net.losses = [state["losses"]]
     net.n_steps = len(state["losses"])
+    net.stopped_by = state["stopped_by"]
     net.history.extend(json.loads(state["history"]))
     for callback, values in zip(watched, state["callbacks"], strict=True):
         vars(callback).update(values)
