@@ -7,14 +7,23 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import is_regressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
-from small_estimators import class_tasks, outputs, regression_tasks, small
+from small_estimators import (
+    all_small,
+    class_tasks,
+    name_of,
+    outputs,
+    regression_tasks,
+    small,
+)
 from toy_estimators import ShiftRegressor
 
 from sklearn_meta import (
     MAMLRegressor,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleRegressor,
@@ -257,6 +266,24 @@ def test_without_support_when_model_is_adapted_then_forgets_the_task(tasks):
     idle = small(MAMLRegressor).fit(tasks).set_params(adapt_steps=0)
     mean = idle.adapt(*tasks[0]).predict(X)
     np.testing.assert_allclose(expected[:, 0], mean)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in all_small() if is_regressor(e)],
+    ids=name_of,
+)
+def test_without_support_of_any_regressor_then_is_what_all_tasks_have_in_common(
+    estimator, tasks
+):
+    # The picture of an adaptation needs both sides of it.
+    estimator.fit(tasks).adapt(*tasks[0])
+    X = tasks[1].X
+    prior = outputs(without_support(estimator), X)
+    assert np.isfinite(prior).all()
+    fixed = isinstance(estimator, PooledRegressor) and estimator.correction == "none"
+    assert np.allclose(prior, outputs(estimator, X)) == fixed
+    np.testing.assert_allclose(outputs(without_support(estimator), X), prior)
 
 
 def test_import_when_matplotlib_is_missing_then_only_drawing_needs_it():
