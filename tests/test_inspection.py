@@ -254,6 +254,19 @@ def test_adaptation_when_it_is_a_classifier_then_names_other_displays():
 # ---------------------------------------------------------------- all
 
 
+def test_axes_when_nothing_is_said_then_name_the_own_score_and_what_is_counted(tasks):
+    # "score" and "rows" leave the reader guessing.
+    classes = class_tasks()
+    model = small(ProtoNetClassifier).fit(classes)
+    of_classes = ShotCurveDisplay.from_estimator(model, classes, n_shots=[1, 2]).ax_
+    assert of_classes.get_xlabel() == "support rows per class"
+    assert of_classes.get_ylabel() == "accuracy"
+    of_numbers = ShotCurveDisplay.from_estimator(Ridge(), tasks, n_shots=[1, 2]).ax_
+    assert (of_numbers.get_xlabel(), of_numbers.get_ylabel()) == ("support rows", "R²")
+    points = TaskScoreDisplay.from_estimator(Ridge(), tasks, n_shots=2).ax_
+    assert points.get_xlabel() == "R²"
+
+
 def test_without_support_when_model_is_adapted_then_forgets_the_task(tasks):
     # What a model says before a task cannot depend on the last one.
     model = small(MAMLRegressor).fit(tasks)
