@@ -18,13 +18,14 @@ from sklearn_meta.functional import (
     categorical_nll,
     cross_entropy_loss,
     last_columns,
-    outer_gradient,
     squared_error_loss,
     squared_error_with_noise,
     zero_padding,
 )
+from sklearn_meta.functional.formulas import Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import Chain
+from sklearn_meta.functional.recursion import learned_rates
 
 Parameters = dict[str, Tensor]
 
@@ -60,6 +61,7 @@ class InnerLoop(NamedTuple):
     lr: Rates
     n_steps: int
     second_order: bool
+    formulas: Formulas
 
 
 class Noise(NamedTuple):
@@ -105,14 +107,19 @@ def loss_by_formulas(
     """
     with torch.no_grad():
         whole, query_whole = support.is_whole(), query.is_whole()
-        order, parts = _plan_parts(loop, support.mask, query.mask, whole)
-        support = _in_order(support, order, whole)
-        query = _in_order(query, order, query_whole)
+        if loop.formulas.by_task:
+            parts = [
+                _Part(slice(None), *(rows.mask.shape[1] for rows in (support, query)))
+            ]
+        else:
+            order, parts = _plan_parts(loop, support.mask, query.mask, whole)
+            support = _in_order(support, order, whole)
+            query = _in_order(query, order, query_whole)
         inner = _known_loss(support, noise, n_offsets, whole)
         outer = _known_loss(query, noise, n_offsets, query_whole)
         outer = outer.times(_share(query.mask, query.Y, query_whole))
         losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
-        inputs = [*loop.start.values(), *_learned(loop.lr).values()]
+        inputs = [*loop.start.values(), *learned_rates(loop.lr).values()]
         value = losses.sum()
         if noise is not None:
             added, of_noise = _noise_term(noise, losses, support.mask, query.mask)
@@ -175,7 +182,7 @@ def _add_up(
     losses, total = [], []
     for part in parts:
         own_query_loss = query_loss.part(part.tasks, part.n_query)
-        found = outer_gradient(
+        found = loop.formulas.outer_gradient(
             loop.chain,
             loop.start,
             X[part.tasks, : part.n_support],
@@ -186,19 +193,13 @@ def _add_up(
             own_query_loss,
             second_order=loop.second_order,
         )
-        losses.append(own_query_loss.per_task(found.outputs))
+        losses.append(found.losses)
         own = [found.of_start[name] for name in loop.start]
-        own += [found.of_rates[name] for name in _learned(loop.lr)]
+        own += [found.of_rates[name] for name in learned_rates(loop.lr)]
         if total:
             torch._foreach_add_(total, own)
         total = total or own
     return torch.cat(losses), total
-
-
-def _learned(lr: Rates) -> Parameters:
-    """The rates that are tensors."""
-    rates = {} if isinstance(lr, (int, float)) else lr
-    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
 def _noise_term(
