@@ -265,3 +265,30 @@ def test_predict_when_there_is_one_job_then_starts_no_pool(monkeypatch):
     assert model.adapt(*tasks[0]).predict(tasks[0].X).shape == (len(tasks[0]),)
     with pytest.raises(AssertionError, match="A pool"):
         model.set_params(n_jobs=2).predict(tasks[0].X)
+
+
+@pytest.mark.parametrize("cls", [TaskEnsembleClassifier, TaskEnsembleRegressor])
+def test_ensemble_when_tasks_are_many_or_large_then_members_are_asked_in_blocks(
+    cls, monkeypatch
+):
+    # what members say of a million rows would fill the memory
+    model = small(cls, correction="shift")
+    tasks = (class_tasks if "Class" in cls.__name__ else regression_tasks)(12)
+    large = (
+        np.concatenate([X for X, _ in tasks]),
+        np.concatenate([y for _, y in tasks]),
+    )
+    supports = TaskCollection([*tasks, large], names=range(13))
+    X, y, ids = supports.to_flat()
+    expected = outputs(model.fit(tasks).adapt_tasks(X, y, ids), X, tasks=ids)
+    entries = 20 * len(model.prior_) * model._n_numbers()
+    monkeypatch.setattr(kept_models, "BLOCK_ENTRIES", entries)
+    asked, ask = [], cls._ask_members
+    monkeypatch.setattr(
+        cls,
+        "_ask_members",
+        lambda self, X, *w: asked.append(len(X)) or ask(self, X, *w),
+    )
+    found = outputs(model.adapt_tasks(X, y, ids), X, tasks=ids)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert max(asked) == 20

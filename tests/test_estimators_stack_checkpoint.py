@@ -61,6 +61,15 @@ class Fail(Callback):
             raise RuntimeError("out of luck")
 
 
+class Interrupt(Callback):
+    """Press Ctrl-C in the second fold of the second member."""
+
+    def on_epoch_end(self, net, **kwargs):
+        Count.seen.append(len(net.history))
+        if len(Count.seen) == 40:
+            raise KeyboardInterrupt
+
+
 def stack(callbacks=None, **params):
     """Return a mixture of two members that train, twelve stretches, and one of none."""
     maml = {"max_iter": 12, "inner_steps": 1, "callbacks": callbacks}
@@ -136,6 +145,37 @@ def test_stack_when_the_directory_is_of_another_then_error_says_what_differs(tmp
             [("maml", small(ProtoNetClassifier))], checkpoint=tmp_path
         ).fit(class_tasks())
     assert_same(stack(checkpoint=tmp_path).fit(TASKS), stack().fit(TASKS))
+
+
+def test_stack_when_interrupted_keeps_the_members_that_were_done(tmp_path):
+    """One Ctrl-C ends the whole fit, and minutes of training are not lost."""
+    Count.seen.clear()
+    with pytest.warns(
+        UserWarning, match="done, 1 of 3: 'maml'. Call fit again"
+    ) as said:
+        model = stack([Interrupt()], checkpoint=Checkpoint(tmp_path, 0)).fit(TASKS)
+    assert [str(w.message).startswith("The fit was") for w in said] == [True]
+    assert model.names_ == ["maml"] and model.weights_.shape[1] == 1
+    (own,) = model.estimators_
+    for one, two in zip(own, stack().fit(TASKS).estimators_[0], strict=True):
+        assert one.loss_curve_ == two.loss_curve_
+    assert_same(stack(checkpoint=tmp_path).fit(TASKS), stack().fit(TASKS))
+
+
+def test_stack_when_interrupted_before_a_member_is_done_is_as_before(tmp_path):
+    """There is nothing to keep, so the interruption is the caller's."""
+    Count.seen[:] = [0] * 24
+    model = stack([Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(TASKS)
+    assert not hasattr(model, "weights_")
+
+
+def test_stack_when_verbose_says_what_is_fitted_and_how_long_it_takes(capsys):
+    """A fit of minutes that says nothing looks like one that hangs."""
+    stack(verbose=1).fit(TASKS)
+    said = capsys.readouterr().err
+    assert "anil, fold 2 of 2" in said and "6/6" in said and "validation score" in said
 
 
 def test_stack_of_classes_with_a_checkpoint_ends_as_without(tmp_path):

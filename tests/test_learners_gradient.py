@@ -14,6 +14,7 @@ from sklearn_meta.functional import (
     squared_euclidean,
 )
 from sklearn_meta.learners import GradientLearner
+from sklearn_meta.learners.gradient import ENGINES
 
 N_TASKS, N_SUPPORT, N_FEATURES, N_CLASSES = 3, 6, 2, 3
 
@@ -164,77 +165,107 @@ def test_meta_gradient_of_one_linear_step_equals_closed_form(episode, second_ord
     torch.testing.assert_close(_meta_gradient(learner, episode), expected)
 
 
-def _with_engine(learner, engine):
-    """The same learner, on a slower path than it would choose."""
-    learner.engine = engine
-    return learner
+def _on_every_engine(build):
+    """The same learner on every engine that serves it, and as a module of its own."""
+    fastest = build().engine
+    assert fastest in ("compiled", "recursion")  # the former where there is a compiler
+    for engine in ENGINES[ENGINES.index(fastest) :]:
+        learner = build()
+        learner.engine = engine
+        assert learner.engine == engine
+        yield learner
+    yield build(wrap=True)
+
+
+def _assert_same_gradients(learners, loss):
+    """Compare the gradients of ``loss(learner)`` with those of the first one."""
+    gradients = []
+    for learner in learners:
+        params = list(learner.parameters())
+        found = torch.autograd.grad(loss(learner), params, materialize_grads=True)
+        gradients.append(found)
+    for first, *others in zip(*gradients, strict=True):
+        for other in others:
+            torch.testing.assert_close(first, other, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("learn_inner_lr", [True, False])
 @pytest.mark.parametrize("adapted", ["all", "head"])
 @pytest.mark.parametrize("second_order", [True, False])
-def test_meta_gradient_of_every_path_equals_the_next(
+def test_meta_gradient_of_every_engine_is_the_same(
     episode, adapted, second_order, learn_inner_lr
 ):
-    # Three engines, one answer, to 1e-10.
-    options = {"adapted": adapted, "second_order": second_order}
-    options["learn_inner_lr"] = learn_inner_lr
-    formulas, mapped = _regressor(**options), _regressor(wrap=True, **options)
-    assert (formulas.engine, mapped.engine) == ("recursion", "vmap")
-    stacked = _with_engine(_regressor(**options), "stacked")
-    ours, *others = (_meta_gradient(m, episode) for m in (formulas, stacked, mapped))
-    for other in others:
-        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+    # Four engines, one answer, to 1e-10, chosen by the learner or by hand.
+    X, mask, Q = episode
+
+    def build(wrap=False):
+        return _regressor(
+            wrap=wrap,
+            adapted=adapted,
+            second_order=second_order,
+            learn_inner_lr=learn_inner_lr,
+        )
+
+    def loss(learner):
+        rows = squared_error(learner(X, _targets(X), mask, Q).mean, _targets(Q))
+        return masked_task_mean(rows, mask)
+
+    _assert_same_gradients(_on_every_engine(build), loss)
 
 
 @pytest.mark.parametrize("adapted", ["all", "head"])
 @pytest.mark.parametrize("second_order", [True, False])
 @pytest.mark.parametrize("learn_inner_lr", [True, False])
-def test_protomaml_gradient_of_every_path_equals_the_next(
+def test_protomaml_gradient_of_every_engine_is_the_same(
     episode, adapted, second_order, learn_inner_lr
 ):
     # Through the prototypes and the scale of the logits too.
-    options = {"adapted": adapted, "second_order": second_order}
-    options["learn_inner_lr"] = learn_inner_lr
-    stacked = _with_engine(_classifier(**options), "stacked")
-    mapped = _with_engine(_classifier(wrap=True, **options), "vmap")
-    learners = [_classifier(**options), stacked, mapped]
-    assert learners[0].engine == "recursion"
-    gradients = []
-    for learner in learners:
+    def build(wrap=False):
+        learner = _classifier(
+            wrap=wrap,
+            adapted=adapted,
+            second_order=second_order,
+            learn_inner_lr=learn_inner_lr,
+        )
         with torch.no_grad():
             learner.log_scale.fill_(0.5)
-        loss = _class_loss(learner, episode)
-        params = list(learner.parameters())
-        gradients.append(torch.autograd.grad(loss, params, materialize_grads=True))
-    for ours, *others in zip(*gradients, strict=True):
-        for other in others:
-            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+        return learner
+
+    learners = _on_every_engine(build)
+    _assert_same_gradients(learners, lambda learner: _class_loss(learner, episode))
 
 
 @pytest.mark.parametrize("adapted", ["all", "head"])
-def test_offset_gradient_of_every_path_equals_the_next(episode, adapted):
+def test_offset_gradient_of_every_engine_is_the_same(episode, adapted):
     # The inner loop counts from the offset too, whatever computes it.
     X, mask, Q = episode
     episode = torch.cat([X, X.cos()], -1), mask, torch.cat([Q, Q.cos()], -1)
 
-    def build(engine):
+    def build(wrap=False):
         torch.manual_seed(0)
         network = build_mlp(2 * N_FEATURES, (4,), N_CLASSES, "tanh").double()
-        network = _Wrapped(network) if engine == "vmap" else network
+        network = _Wrapped(network) if wrap else network
         options = {"likelihood": "categorical", "adapted": adapted}
-        learner = GradientLearner(network, **options, n_offsets=N_CLASSES).double()
-        return _with_engine(learner, engine)
+        return GradientLearner(network, **options, n_offsets=N_CLASSES).double()
 
-    gradients = []
-    for engine in ("recursion", "stacked", "vmap"):
-        learner = build(engine)
-        loss = _class_loss(learner, episode)
-        params = list(learner.parameters())
-        gradients.append(torch.autograd.grad(loss, params, materialize_grads=True))
-    for ours, *others in zip(*gradients, strict=True):
-        for other in others:
-            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
+    learners = _on_every_engine(build)
+    _assert_same_gradients(learners, lambda learner: _class_loss(learner, episode))
+
+
+@pytest.mark.parametrize("name", ["recursion", "loop"])
+def test_engine_that_does_not_serve_a_learner_is_refused(name):
+    # It would compute something else, or nothing.
+    learner = _regressor(wrap=True)
+    with pytest.raises(ValueError, match=r"engine must be one of \('vmap',\) here"):
+        learner.engine = name
+
+
+def test_engine_of_a_type_that_c_does_not_know_is_the_recursion():
+    # The attribute follows the parameters.
+    learner = _regressor()
+    fastest = learner.engine
+    assert learner.half().engine == "recursion"
+    assert learner.float().engine == fastest
 
 
 @pytest.mark.parametrize(
@@ -248,16 +279,17 @@ def test_offsets_of_what_is_no_shared_logit_are_refused(options):
 
 
 @pytest.mark.parametrize("build", [_regressor, _classifier])
-def test_adapt_in_eval_mode_of_recursion_equals_stacked_path(episode, build):
-    # Serving has formulas of its own.
-    X, mask, _ = episode
+def test_adapt_in_eval_mode_of_every_engine_is_the_same(episode, build):
+    # Serving has code of its own.
+    X, mask, Q = episode
     Y = _targets(X) if build is _regressor else _classes()
-    states = []
-    for engine in ("recursion", "stacked"):
-        learner = _with_engine(build().eval(), engine)
-        states.append(learner.adapt(X, Y, mask))
-    for name, value in states[0].items():
-        torch.testing.assert_close(value, states[1][name], rtol=1e-10, atol=1e-10)
+    states, predictions = [], []
+    for learner in _on_every_engine(build):
+        states.append(learner.eval().adapt(X, Y, mask))
+        predictions.append(learner.query(states[-1], Q))
+    for state, prediction in zip(states[1:], predictions[1:], strict=True):
+        torch.testing.assert_close(prediction, predictions[0], rtol=1e-10, atol=1e-10)
+        assert torch.equal(state["diverged"], states[0]["diverged"])
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ class BaseMetaEstimator(
         self._forget_adaptation()
         if rows.names is None:
             self._adapt_to(rows)
-        run.finish(record.interrupted)
+        run.finish(record, self.max_iter)
 
     def _window_rows(self, tasks: TaskCollection) -> TaskRows:
         """Return the prepared rows of some tasks of a larger collection."""

@@ -7,26 +7,55 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_meta.base._fingerprint import describe_fit
+from sklearn_meta.exceptions import warn_user
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.training import CheckpointFile, Processes, resolve_device
+from sklearn_meta.training import (
+    CheckpointFile,
+    Processes,
+    TrainingRecord,
+    resolve_device,
+)
 
 
 class Run(NamedTuple):
-    """The surroundings of one fit; processes and checkpoint are None without them."""
+    """The surroundings of one fit; processes and checkpoint are None without them.
+
+    ``is_part`` says that a fit is part of a larger one, which an interruption ends.
+    """
 
     device: torch.device
     processes: Processes | None
     checkpoint: CheckpointFile | None
     random_state: np.random.RandomState
+    is_part: bool = False
 
     def draw_seed(self) -> int:
         """Draw the seed of torch."""
         return int(self.random_state.randint(np.iinfo(np.int32).max))
 
-    def finish(self, interrupted: bool) -> None:
-        """Remove the checkpoint of a fit that is done."""
-        if self.checkpoint is not None and not interrupted:
+    def finish(self, record: TrainingRecord, max_iter: int) -> None:
+        """Remove the checkpoint of a fit that is done; say what another one keeps."""
+        if record.interrupted:
+            self._interrupt(record, max_iter)
+        elif self.checkpoint is not None:
             self.checkpoint.finish()
+
+    def _interrupt(self, record: TrainingRecord, max_iter: int) -> None:
+        """Warn of an interruption; where the fit is a part, leave it to the whole."""
+        if self.is_part:
+            raise KeyboardInterrupt
+        no_scores = record.validation_scores is None
+        kept = "last weights" if no_scores else "best weights until then"
+        message = (
+            f"The fit was interrupted after {len(record.loss_curve)} of {max_iter} "
+            f"outer steps; the model keeps its {kept}."
+        )
+        if self.checkpoint is not None and self.checkpoint.path.exists():
+            message += (
+                " Call fit again with the same parameters and data to go on from the "
+                f"checkpoint {str(self.checkpoint.path)!r}."
+            )
+        warn_user(message, UserWarning)
 
 
 def open_run(

@@ -191,25 +191,31 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
             )
         )
 
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Weigh and shift the members by their errors on the supports."""
-        said = self._ask_members(rows.X)
-        errors = rows.y[:, None] - said
-        total = sum_by_group(errors, rows.sizes)
-        self._weigh(rows.sizes, total, sum_by_group(errors**2, rows.sizes))
-        self.task_names_ = rows.names
+    def _n_numbers(self) -> int:
+        return 1
 
-    def _weigh(self, sizes: np.ndarray, total: np.ndarray, squares: np.ndarray) -> None:
-        """Set weights and shifts from the sums of errors on the supports."""
+    def _weigh_block(self, rows: TaskRows) -> AdaptedMembers:
+        """Weigh and shift the members by their errors on the supports."""
+
+        def errors_and_squares(X: np.ndarray, y: np.ndarray) -> tuple:
+            errors = y[:, None] - self._ask_members(X)
+            return errors, errors**2
+
+        return self._weigh(rows.sizes, *self._sum_by_task(rows, errors_and_squares))
+
+    def _weigh(
+        self, sizes: np.ndarray, total: np.ndarray, squares: np.ndarray
+    ) -> AdaptedMembers:
+        """Return weights and shifts from the sums of errors on the supports."""
         evidence = self.noise_.log_evidence(sizes, total, squares)
         weights = drop_negligible(posterior_weights(self._prior(), evidence))
-        self.adapted_ = AdaptedMembers(weights, self.noise_.shift(sizes, total))
+        return AdaptedMembers(weights, self.noise_.shift(sizes, total))
 
     def _without_support(self) -> Self:
         """Return a copy that knows of its task only what all tasks have in common."""
         new = copy.copy(self)
         nothing = np.zeros((1, len(self.prior_)))
-        new._weigh(np.zeros(1, int), nothing, nothing)
+        new.adapted_ = new._weigh(np.zeros(1, int), nothing, nothing)
         new.task_names_ = None
         return new
 
@@ -217,13 +223,17 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the mixture of shifted members."""
+        return tuple(self._answer(self._moments, X, codes).T)
+
+    def _moments(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return mean and standard deviation of a block of rows, (n_rows, 2)."""
         weights = self.adapted_.weights[codes]
         shift, uncertain = (part[codes] for part in self.adapted_.correction)
         means = self._ask_members(X, weights) + shift
         mean = (weights * means).sum(1)
         apart = (means - mean[:, None]) ** 2
         variance = weights * (self.noise_.variance + uncertain + apart)
-        return mean, np.sqrt(variance.sum(1))
+        return np.column_stack([mean, np.sqrt(variance.sum(1))])
 
 
 class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
@@ -407,26 +417,35 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
                 draws.episode,
             )
 
-    def _adapt_to(self, rows: TaskRows) -> None:
+    def _n_numbers(self) -> int:
+        return len(self.classes_)
+
+    def _weigh_block(self, rows: TaskRows) -> AdaptedMembers:
         """Weigh the members by the likelihood of the supports; tilt the blend."""
         labels = one_hot(self._positions(rows), len(self.classes_))
-        said = self._ask_members(rows.X)
-        said = self.noise_.smooth(said)
-        likelihood = (said * labels[:, None]).sum(2)
-        evidence = sum_by_group(np.log(likelihood), rows.sizes)
+
+        def likelihood_and_counts(X: np.ndarray, labels: np.ndarray) -> tuple:
+            said = self.noise_.smooth(self._ask_members(X))
+            return np.log((said * labels[:, None]).sum(2)), said
+
+        evidence, said = self._sum_by_task(
+            rows._replace(y=labels), likelihood_and_counts
+        )
         weights = drop_negligible(posterior_weights(self._prior(), evidence))
-        blend = np.einsum("rmc,rm->rc", said, weights[rows.codes])
         tilt = tilt_classes(
             self.noise_.frequency,
             sum_by_group(labels, rows.sizes),
-            sum_by_group(blend, rows.sizes),
+            np.einsum("tmc,tm->tc", said, weights),
             self.shift_strength_,
         )
-        self.adapted_ = AdaptedMembers(weights, (tilt,))
-        self.task_names_ = rows.names
+        return AdaptedMembers(weights, (tilt,))
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the mixture of the members, tilted to the task's frequencies."""
+        return self._answer(self._mixture, X, codes)
+
+    def _mixture(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the mixture of a block of rows."""
         weights = self.adapted_.weights[codes]
         said = self.noise_.smooth(self._ask_members(X, weights))
         blend = np.einsum("rmc,rm->rc", said, weights)

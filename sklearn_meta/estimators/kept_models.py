@@ -1,13 +1,15 @@
 """What ensembles over tasks share: a model per old task, and episodes to weigh them."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -21,6 +23,9 @@ from sklearn_meta.tasks import TaskRows
 
 __all__ = ["AdaptedMembers", "KeptModelsEstimator"]
 
+# numbers of what members say that are held at a time: many tasks, or rows of one,
+# are weighed and predicted a block at a time
+BLOCK_ENTRIES = 2**21
 # trees read their features as float32
 LARGEST_FEATURE = float(np.finfo(np.float32).max)
 
@@ -30,6 +35,17 @@ class AdaptedMembers(NamedTuple):
 
     weights: np.ndarray  # (n_tasks, n_members)
     correction: tuple[np.ndarray, ...]  # arrays with tasks first
+
+    @classmethod
+    def join(cls, parts: list["AdaptedMembers"]) -> "AdaptedMembers":
+        """Return what is known of several blocks of tasks."""
+        if len(parts) == 1:
+            return parts[0]
+        corrections = zip(*(part.correction for part in parts), strict=True)
+        return cls(
+            np.concatenate([part.weights for part in parts]),
+            tuple(map(np.concatenate, corrections)),
+        )
 
 
 class KeptModelsEstimator(BaseTaskEstimator):
@@ -60,6 +76,14 @@ class KeptModelsEstimator(BaseTaskEstimator):
         self, rows: TaskRows, said: np.ndarray, usable: np.ndarray, draws: Draws
     ) -> None:
         """Learn noise, prior and exponent from what members say of old tasks."""
+
+    @abstractmethod
+    def _weigh_block(self, rows: TaskRows) -> AdaptedMembers:
+        """Return what the supports of some tasks say of the members."""
+
+    @abstractmethod
+    def _n_numbers(self) -> int:
+        """Return how many numbers a member says of a row."""
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None, tasks: Any = None) -> Self:
@@ -141,6 +165,38 @@ class KeptModelsEstimator(BaseTaskEstimator):
         """Return the fewest and the most support rows of an episode."""
         return self._shot_range()
 
+    def _adapt_to(self, rows: TaskRows) -> None:
+        """Weigh the members by the supports."""
+        blocks = _task_blocks(rows, self._block_rows())
+        self.adapted_ = AdaptedMembers.join([self._weigh_block(b) for b in blocks])
+        self.task_names_ = rows.names
+
+    def _block_rows(self) -> int:
+        """Return how many rows members are asked about at a time."""
+        return max(1, BLOCK_ENTRIES // (len(self.prior_) * self._n_numbers()))
+
+    def _sum_by_task(
+        self, rows: TaskRows, describe: Callable[..., tuple[np.ndarray, ...]]
+    ) -> list[np.ndarray]:
+        """Return the sums over each task of what ``describe(X, y)`` says of rows."""
+        codes, sums = rows.codes, []
+        for block in gen_batches(len(codes), self._block_rows()):
+            tasks, first = np.unique(codes[block], return_index=True)
+            said = describe(rows.X[block], rows.y[block])
+            parts = [np.add.reduceat(values, first, axis=0) for values in said]
+            sums = sums or [np.zeros((len(rows.sizes), *p.shape[1:])) for p in parts]
+            for total, part in zip(sums, parts, strict=True):
+                total[tasks] += part
+        return sums
+
+    def _answer(
+        self, answer: Callable[..., np.ndarray], X: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Return ``answer(X, codes)`` of adapted members, a block of rows at a time."""
+        blocks = gen_batches(len(X), self._block_rows())
+        parts = [answer(X[block], codes[block]) for block in blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def _ask_models(self, X: np.ndarray, models: list) -> list[np.ndarray]:
         """Return what each of some models says of rows."""
         X = _cut(X)
@@ -186,6 +242,24 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there are models."""
         return hasattr(self, "prior_")
+
+
+def _task_blocks(rows: TaskRows, n_rows: int) -> list[TaskRows]:
+    """Return blocks of whole tasks, of about so many rows; a large task is one."""
+    ends = np.cumsum(rows.sizes)
+    cuts = np.flatnonzero(np.diff((ends - 1) // n_rows)) + 1
+    if not len(cuts):
+        return [rows]
+    bounds = [0, *cuts, len(ends)]
+    return [
+        TaskRows(
+            rows.X[ends[low] - rows.sizes[low] : ends[high - 1]],
+            rows.y[ends[low] - rows.sizes[low] : ends[high - 1]],
+            rows.sizes[low:high],
+            rows.names and rows.names[low:high],
+        )
+        for low, high in pairwise(bounds)
+    ]
 
 
 def _cut(X: np.ndarray) -> np.ndarray:

@@ -62,6 +62,7 @@ class StackCheckpoint:
         self._of_members = checkpoint._replace(
             directory=self._directory, shared=True, keep=True
         )
+        self._is_left = False
         self._file.write_or_warn({})
 
     def give_to(self, members: list[Any]) -> None:
@@ -70,11 +71,20 @@ class StackCheckpoint:
             if isinstance(member, BaseMetaEstimator):
                 member.set_params(checkpoint=self._of_members)
 
+    def leave(self) -> str:
+        """Keep the files of a fit that was interrupted; return how it goes on."""
+        self._is_left = True
+        return (
+            "Call fit again with the same parameters and data to go on from the "
+            f"checkpoint {str(self._file.path)!r}."
+        )
+
     def finish(self, fitted: list[list[Any]]) -> None:
         """Remove all files of a mixture that is done, unless they are to be kept."""
         for model in chain.from_iterable(fitted):
             if isinstance(model, BaseMetaEstimator):
                 model.set_params(checkpoint=None)
-        if not self._file.keep:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._is_left or self._file.keep:
+            return
+        shutil.rmtree(self._directory, ignore_errors=True)
         self._file.finish()

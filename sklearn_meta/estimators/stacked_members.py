@@ -1,12 +1,16 @@
 """Fitting the members of a mixture on folds, and judging them on what was held out."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
+from tqdm.auto import tqdm
 
+from sklearn_meta.base import BaseMetaEstimator
+from sklearn_meta.base._run import open_run
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
 from sklearn_meta.held_out import Episodes, Fold
@@ -14,6 +18,8 @@ from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["AdaptedMixture", "SharedColumns", "adapt_member", "fit_members", "judge"]
+
+Jobs = list[tuple[int, int]]  # places of members and folds
 
 
 class SharedColumns(NamedTuple):
@@ -63,6 +69,10 @@ class SharedColumns(NamedTuple):
         own = np.r_[: self.ends[0], self.ends[place] : self.ends[place + 1]]
         return X[:, own]
 
+    def keep(self, members: list[int]) -> "SharedColumns":
+        """Return the columns for some of the members, in their new places."""
+        return self._replace(source=[self.source[member] for member in members])
+
     def model_of(self, member: int) -> PooledModel | None:
         """Return the pooled model of a member."""
         place = self.source[member]
@@ -99,9 +109,11 @@ def fit_members(
     shared: SharedColumns,
     folds: list[Fold],
     *,
+    names: list[str],
     classes: Any,
     n_jobs: int | None,
-) -> list[list]:
+    verbose: int = 0,
+) -> dict[str, list]:
     """Fit each member on each fold.
 
     Parameters
@@ -112,25 +124,37 @@ def fit_members(
         What each member reads.
     folds : list of Fold
         Held-out tasks decide when a member with early stopping stops.
+    names : list of str
+        Their names.
     classes : ndarray or None
         Labels that are shared by all tasks.
     n_jobs : int or None
         Processes.
+    verbose : int, default=0
+        Whether a bar shows what is fitted, and how much is left.
 
     Returns
     -------
-    fitted : list of list of estimator
-        Members first, folds second.
+    fitted : dict of list of estimator
+        The models of all folds, by the name of the member; of an interrupted run,
+        those of the members that were done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If no member was done.
     """
     donors = _kernel_donors(members, shared)
-    fitted: dict = {}
+    jobs = [(m, f) for m in range(len(members)) for f in range(len(folds))]
     # donors first: what they learned is where others start
-    for turn in (
-        [m for m, donor in enumerate(donors) if donor is None],
-        [m for m, donor in enumerate(donors) if donor is not None],
-    ):
-        jobs = [(m, f) for f in range(len(folds)) for m in turn]
-        models = Parallel(n_jobs=n_jobs)(
+    turns = [
+        [job for job in jobs if donors[job[0]] is None],
+        [job for job in jobs if donors[job[0]] is not None],
+    ]
+    fitted: dict = {}
+
+    def fit_jobs(jobs: Jobs) -> Iterator:
+        return Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_fit_member)(
                 _started_at(members[m], fitted.get((donors[m], f))),
                 shared,
@@ -140,8 +164,44 @@ def fit_members(
             )
             for m, f in jobs
         )
-        fitted |= dict(zip(jobs, models, strict=True))
-    return [[fitted[m, f] for f in range(len(folds))] for m in range(len(members))]
+
+    with tqdm(total=len(jobs), unit="fit", disable=not verbose) as bar:
+        try:
+            for turn in turns:
+                announced = _announce(bar, turn, names, len(folds))
+                for job, model in zip(announced, fit_jobs(turn), strict=True):
+                    fitted[job] = model
+                    bar.set_postfix(_describe_score(model))
+                    bar.update()
+        except KeyboardInterrupt:
+            if not _by_member(fitted, names, len(folds)):
+                raise
+    return _by_member(fitted, names, len(folds))
+
+
+def _by_member(fitted: dict, names: list[str], n_folds: int) -> dict[str, list]:
+    """Return the models of the members that are fitted on all folds."""
+    rows = [[fitted.get((m, f)) for f in range(n_folds)] for m in range(len(names))]
+    return {
+        name: models
+        for name, models in zip(names, rows, strict=True)
+        if all(model is not None for model in models)
+    }
+
+
+def _announce(
+    bar: Any, jobs: Jobs, names: list[str], n_folds: int
+) -> Iterator[tuple[int, int]]:
+    """Yield jobs, and show each on the bar before its model is waited for."""
+    for m, f in jobs:
+        bar.set_description(f"{names[m]}, fold {f + 1} of {n_folds}")
+        yield m, f
+
+
+def _describe_score(model: Any) -> dict[str, str]:
+    """Return the best score of a model on the tasks that were held out, for a bar."""
+    scores = getattr(model, "validation_scores_", None)
+    return {"validation score": f"{max(scores):.4f}"} if scores else {}
 
 
 def _kernel_donors(members: list, shared: SharedColumns) -> list[int | None]:
@@ -177,8 +237,13 @@ def _fit_member(
     )
     fitted = clone(member)
     fitted.n_features_in_ = shared.ends[0]
+    more = {}
+    if isinstance(fitted, BaseMetaEstimator):
+        # interrupted, it is not to be kept half trained
+        run = open_run(fitted, train, held_out, False, classes)
+        more["run"] = run._replace(is_part=True)
     fitted._learn_prepared(
-        train, held_out, pooled=shared.model_of(place), classes=classes
+        train, held_out, pooled=shared.model_of(place), classes=classes, **more
     )
     return fitted
 

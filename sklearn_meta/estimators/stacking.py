@@ -30,7 +30,7 @@ from sklearn_meta.estimators.stacked_members import (
     fit_members,
     judge,
 )
-from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
 from sklearn_meta.mixing import (
     interpolate_weights,
@@ -177,6 +177,9 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         seed = int(rng.randint(np.iinfo(np.int32).max))
         self.names_ = [name for name, _ in named]
         members = [self._own(with_seed(member, seed)) for _, member in named]
+        for member in members:
+            if self.verbose > 1 and "verbose" in member.get_params(deep=False):
+                member.set_params(verbose=self.verbose - 1)
         if checkpoint is not None:
             checkpoint.give_to(members)
         classes = self._shared_classes()
@@ -184,14 +187,38 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         folds = self._folds(rows, self._shot_grid(), rng)
         n_folds = len(folds)
         whole = [] if n_folds and self._averages_folds(rows) else [Fold(rows, None, [])]
-        fitted = fit_members(
-            members, self.shared_, folds + whole, classes=classes, n_jobs=self.n_jobs
+        by_name = fit_members(
+            members,
+            self.shared_,
+            folds + whole,
+            names=self.names_,
+            classes=classes,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
         )
+        self._drop_unfitted(list(by_name), checkpoint)
+        fitted = list(by_name.values())
         self._judge_members([models[:n_folds] for models in fitted], rows, folds)
         self.estimators_ = [models[n_folds:] or models for models in fitted]
         self.n_tasks_ = len(rows.sizes)
         self._forget_adaptation()
         return rows
+
+    def _drop_unfitted(
+        self, done: list[str], checkpoint: StackCheckpoint | None
+    ) -> None:
+        """Forget members that an interruption left unfitted, and say so."""
+        if len(done) == len(self.names_):
+            return
+        message = (
+            f"The fit was interrupted; the mixture is of the members that were done, "
+            f"{len(done)} of {len(self.names_)}: {', '.join(map(repr, done))}."
+        )
+        if checkpoint is not None:
+            message += f" {checkpoint.leave()}"
+        warn_user(message, UserWarning)
+        self.shared_ = self.shared_.keep([self.names_.index(name) for name in done])
+        self.names_ = done
 
     def _named_members(self) -> list[tuple[str, Any]]:
         """Return the checked members, the user's own or those of the preset."""
@@ -334,7 +361,8 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         Draws folds and episodes, and seeds each ``random_state`` of a member that is
         None.
     verbose : int, default=0
-        Whether members tell their progress.
+        1 shows which member is fitted on which fold and the time left, 2 also the outer
+        steps of each.
 
     Attributes
     ----------
@@ -533,7 +561,8 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         Draws folds and episodes, and seeds each ``random_state`` of a member that is
         None.
     verbose : int, default=0
-        Whether members tell their progress.
+        1 shows which member is fitted on which fold and the time left, 2 also the outer
+        steps of each.
 
     Attributes
     ----------

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, zeros_like
 
 from sklearn_meta.functional.derivatives import InnerLoss
 from sklearn_meta.functional.inner_loop import Rates
@@ -20,13 +20,17 @@ from sklearn_meta.functional.perceptron import (
     forward_pass,
     gradient_of,
 )
-from sklearn_meta.functional.recursion import meta_gradient, take_steps
+from sklearn_meta.functional.recursion import (
+    learned_rates,
+    meta_gradient,
+    take_steps,
+)
 
 
 class OuterGradient(NamedTuple):
     """What an outer step asks of the tasks."""
 
-    outputs: Tensor  # (n_tasks, n_query, n_out), of the query rows
+    losses: Tensor  # (n_tasks,), of the query rows
     of_start: Parameters
     of_rates: Parameters
 
@@ -43,7 +47,7 @@ def outer_gradient(
     *,
     second_order: bool = True,
 ) -> OuterGradient:
-    """Outputs for query rows after the inner loop, and the gradient of their loss.
+    """Losses of query rows after the inner loop, and the gradient of their sum.
 
     Parameters
     ----------
@@ -62,14 +66,14 @@ def outer_gradient(
     X_query : Tensor of shape (n_tasks, n_query, n_in)
         Query rows.
     query_loss : InnerLoss
-        Their loss, of which the sum over tasks is differentiated.
+        Their loss.
     second_order : bool, default=True
         Whether the outer gradient goes through the inner gradient.
 
     Returns
     -------
     OuterGradient
-        The outputs, and the gradients by `params` and by the rates that are tensors.
+        The losses, and the gradients by `params` and by the rates that are tensors.
 
     See Also
     --------
@@ -86,8 +90,8 @@ def outer_gradient(
     >>> loss = squared_error_loss(Y, torch.ones(2, 1, dtype=torch.bool))
     >>> start = {"0.weight": torch.zeros(1, 1), "0.bias": torch.zeros(1)}
     >>> found = outer_gradient(chain, start, X, loss, 0.25, 1, X, loss)
-    >>> found.outputs.flatten(), found.of_start["0.bias"]
-    (tensor([0.5000, 1.5000]), tensor([-2.]))
+    >>> found.losses, found.of_start["0.bias"]
+    (tensor([0.2500, 2.2500]), tensor([-2.]))
     """
     with torch.no_grad():
         adapted, tapes = take_steps(
@@ -95,9 +99,11 @@ def outer_gradient(
         )
         traces = forward_pass(chain, adapted, X_query)
         outputs = traces[-1].h_next
+        losses = query_loss.per_task(outputs)
         layers = backward_pass(traces, query_loss.gradient(outputs))
         if not tapes:
-            return OuterGradient(outputs, _shared_gradient_of(layers), {})
+            untouched = {n: zeros_like(rate) for n, rate in learned_rates(lr).items()}
+            return OuterGradient(losses, _shared_gradient_of(layers), untouched)
         found = meta_gradient(
             tapes,
             loss,
@@ -106,7 +112,7 @@ def outer_gradient(
             second_order=second_order,
             shared=params.keys(),
         )
-        return OuterGradient(outputs, found.of_start, found.of_rates)
+        return OuterGradient(losses, found.of_start, found.of_rates)
 
 
 def _shared_gradient_of(layers: list[LayerTape]) -> Parameters:

@@ -97,12 +97,7 @@ def meta_gradient(
     MetaGradient
         Gradients by the start, by the rates that are tensors, and by the rows.
     """
-    rates = lr if isinstance(lr, Mapping) else {}
-    of_rates = {
-        name: zeros_like(rate)
-        for name, rate in rates.items()
-        if isinstance(rate, Tensor)
-    }
+    of_rates = {name: zeros_like(rate) for name, rate in learned_rates(lr).items()}
     of_rows: Tensor | None = None
     for tape in reversed(tapes):
         if of_rates:
@@ -181,13 +176,13 @@ def adapt_by_recursion(
     if not n_steps:
         return with_task_axis(chain, params, len(X))
     rates = lr if isinstance(lr, Mapping) else {}
-    plan = _Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
+    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
     inputs = (*params.values(), *rates.values())
     adapted = _InnerLoop.apply(plan, X, *inputs)
     return dict(zip(params, adapted, strict=True))
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What an inner loop needs besides the tensors that get a gradient."""
 
     chain: Chain
@@ -203,7 +198,7 @@ class _InnerLoop(Function):
     """The steps of `adapt_by_recursion` and their derivative, for autograd."""
 
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, plan: Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         """Take the steps and keep their tapes."""
         params = dict(zip(plan.names, inputs, strict=False))
         ctx.plan, ctx.shared = plan, shared_names(plan.chain, params)
@@ -222,7 +217,7 @@ class _InnerLoop(Function):
     @once_differentiable  # the recursion itself has no graph
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Carry the gradient from the adapted parameters to the start."""
-        plan: _Plan = ctx.plan
+        plan: Plan = ctx.plan
         found = meta_gradient(
             ctx.tapes,
             plan.loss,
@@ -283,6 +278,12 @@ def step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
         moved[weight] = add_product(params[weight], layer.delta, layer.h, -lr)
         moved[bias] = add_rows(params[bias], layer.delta, -lr)
     return moved
+
+
+def learned_rates(lr: Rates) -> Parameters:
+    """The rates that are tensors."""
+    rates = lr if isinstance(lr, Mapping) else {}
+    return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
 def _rated(v: Mapping[str, Tensor], lr: Rates) -> tuple[Mapping[str, Tensor], float]:

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from sklearn_meta.functional import (
     STD_FLOOR,
     Gaussian,
-    adapt_by_recursion,
-    adapt_without_graph,
     add_offset,
     apply_rows,
     bounded_std,
@@ -24,7 +22,6 @@ from sklearn_meta.functional import (
     mask_absent,
     masked_task_mean,
     perceptron_chain,
-    run_perceptron,
     squared_error,
     squared_error_loss,
     stack_parameters,
@@ -34,7 +31,9 @@ from sklearn_meta.functional import (
     vmap_forward,
     zero_padding,
 )
+from sklearn_meta.functional.compiled import has_kernel, is_served
 from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
+from sklearn_meta.functional.formulas import FORMULAS, Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
@@ -49,6 +48,7 @@ from sklearn_meta.learners.outer_step import (
 Params = dict[str, Tensor]
 
 _NETWORK = "network."
+ENGINES = ("compiled", "recursion", "stacked", "vmap")  # the fastest first
 _OPTIONS = {
     "head": ("linear", "prototypes"),
     "adapted": ("all", "head"),
@@ -100,13 +100,14 @@ class GradientLearner(nn.Module):
 
     Attributes
     ----------
-    engine : {"recursion", "stacked", "vmap"}
-        How the inner loop is computed: "recursion" by formulas, for a perceptron under
-        "sgd" and without `clip_inner_gradient`; else by autograd, over batched products
-        for a plain `nn.Sequential` ("stacked") or `torch.func.vmap` for any other
-        module. May be set to a later one of them. With some, but not all, of the
-        adapted layers frozen after the learner was built, "recursion" runs as
-        "stacked".
+    engine : {"compiled", "recursion", "stacked", "vmap"}
+        How the inner loop is computed. By formulas, for a perceptron under "sgd" and
+        without `clip_inner_gradient`: "compiled" in C, where the parameters are float32
+        or float64 on the CPU and the package was built with a compiler, else
+        "recursion" in torch. By autograd otherwise, over batched products for a plain
+        `nn.Sequential` ("stacked") or `torch.func.vmap` for any other module. May be
+        set to a later one of them. With some, but not all, of the adapted layers frozen
+        after the learner was built, formulas give way to "stacked".
     adapt_steps : int
         Steps that `adapt` takes in evaluation mode, at first `inner_steps`.
 
@@ -123,9 +124,8 @@ class GradientLearner(nn.Module):
     squared error and the spread a learned function of the support size; train with
     `functional.squared_error_with_noise`. The ProtoMAML logits are divided by the
     embedding's width and multiplied by a learned scale, since squared distances of a
-    wide embedding saturate the softmax; the paper has no scale. The recursion
-    gives first derivatives of the outer loss only: for second ones set `engine` to
-    "stacked".
+    wide embedding saturate the softmax; the paper has no scale. Formulas give first
+    derivatives of the outer loss only: for second ones set `engine` to "stacked".
 
     References
     ----------
@@ -192,6 +192,7 @@ class GradientLearner(nn.Module):
         self._check_adaptable()
         self._add_head_parameters()
         self._plan_layers()
+        self._fastest = self._engine
         self._add_rates()
 
     def adapt(
@@ -329,7 +330,10 @@ class GradientLearner(nn.Module):
         if not is_known(criterion, self.likelihood):
             return None
         rates, n_steps = self._current_rates(), self._n_steps()
-        return InnerLoop(self._chain, start, rates, n_steps, self.second_order)
+        formulas = self._formulas(start)
+        return InnerLoop(
+            self._chain, start, rates, n_steps, self.second_order, formulas
+        )
 
     def _noise(self) -> Noise | None:
         """The spread of a regression's predictions."""
@@ -360,10 +364,31 @@ class GradientLearner(nn.Module):
         elif self.head == "prototypes":
             self.log_scale = nn.Parameter(torch.tensor(0.0))
 
-    def _plan_layers(self) -> None:
-        """Decide once how the network runs, and from which layer on it adapts."""
-        layers = stackable_layers(self.network)
-        self.engine = "vmap" if layers is None else "stacked"
+    @property
+    def engine(self) -> str:
+        """How the inner loop is computed; see Attributes."""
+        return self._engine_for(next(self.parameters()))  # the others are where it is
+
+    def _engine_for(self, parameter: Tensor) -> str:
+        """How the inner loop is computed with a parameter like this one."""
+        if self._engine == "compiled" and not is_served(parameter):
+            return "recursion"
+        return self._engine
+
+    @engine.setter
+    def engine(self, name: str) -> None:
+        if name not in ENGINES[ENGINES.index(self._fastest) :]:
+            served = ENGINES[ENGINES.index(self._fastest) :]
+            raise ValueError(f"engine must be one of {served} here; got {name!r}.")
+        self._plan_layers(name)
+
+    def _plan_layers(self, engine: str = ENGINES[0]) -> None:
+        """Decide how the network runs, and from which layer on it adapts.
+
+        The engine is the one given, or the first after it that serves the network.
+        """
+        layers = None if engine == "vmap" else stackable_layers(self.network)
+        found = "vmap" if layers is None else "stacked"
         layers = [(_NETWORK + name, layer) for name, layer in layers or []]
         first = 0
         if self.head == "linear" and self.adapted == "head":
@@ -376,7 +401,13 @@ class GradientLearner(nn.Module):
         }
         moved = {*self._network_parameters(), *self._head_names()}
         if self._chain and moved == self._chain_names and self._has_formulas():
-            self.engine = "recursion"
+            found = "compiled" if self._has_kernel() else "recursion"
+        self._engine = max(found, engine, key=ENGINES.index)
+
+    def _has_kernel(self) -> bool:
+        """Whether the steps are those that are there in C; a subclass's are not."""
+        plain = type(self)._descend is GradientLearner._descend
+        return plain and has_kernel(self._chain)
 
     def _has_formulas(self) -> bool:
         """Whether the derivative of the steps is known in formulas."""
@@ -396,7 +427,7 @@ class GradientLearner(nn.Module):
 
     def _chain_parameters(self) -> dict[str, Tensor]:
         """As `_network_parameters`, without a walk through the network."""
-        if self.engine != "recursion":
+        if self._engine not in FORMULAS:
             return {}
         own = {name for name, _ in self._chain}
         return {
@@ -411,9 +442,13 @@ class GradientLearner(nn.Module):
         """Names of the parameters that each task starts by itself."""
         return ("head.weight", "head.bias") if self.head == "prototypes" else ()
 
+    def _formulas(self, params: dict[str, Tensor]) -> Formulas:
+        """The functions of an engine that knows formulas, for these parameters."""
+        return FORMULAS[self._engine_for(params[self._chain[0][0] + ".weight"])]
+
     def _is_recursive(self, params: dict[str, Tensor]) -> bool:
         """Whether formulas serve these parameters."""
-        return self.engine == "recursion" and self._chain_names <= params.keys()
+        return self._engine in FORMULAS and self._chain_names <= params.keys()
 
     def _add_rates(self) -> None:
         """One learned inner rate per adapted number; one per feature of a new head."""
@@ -477,7 +512,7 @@ class GradientLearner(nn.Module):
     ) -> Tensor:
         """Outputs (n_tasks, n_rows, n_outputs) of encoded rows."""
         if self._is_recursive(params):
-            outputs = run_perceptron(self._chain, params, rows)
+            outputs = self._formulas(params).run(self._chain, params, rows)
             if self.head == "linear":
                 return outputs
             logits = self._logit_scale(params["head.weight"]) * outputs
@@ -492,7 +527,7 @@ class GradientLearner(nn.Module):
 
     def _run_network(self, params: dict[str, Tensor], X: Tensor) -> Tensor:
         """The network with the parameters of every task."""
-        if self.engine != "vmap":
+        if self._engine != "vmap":
             return stacked_forward(self._layers, params, X)
         own = {
             name.removeprefix(_NETWORK): p
@@ -513,7 +548,7 @@ class GradientLearner(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Run the inner loop; guarded and first order where nothing looks through."""
         if self._is_recursive(start):
-            return self._descend_by_recursion(start, rows, Y, mask, support, offset)
+            return self._descend_by_formulas(start, rows, Y, mask, support, offset)
         shared = self._network_parameters()
         start = {**start, **stack_parameters(shared, len(rows))}
         return inner_loop(
@@ -532,7 +567,7 @@ class GradientLearner(nn.Module):
             visit=visit,
         )
 
-    def _descend_by_recursion(
+    def _descend_by_formulas(
         self,
         start: dict[str, Tensor],
         rows: Tensor,
@@ -544,8 +579,9 @@ class GradientLearner(nn.Module):
         """Run the inner loop of a perceptron by formulas."""
         start, lr = self._absorb_scale(start, self._current_rates())
         loss = self._known_loss(Y, mask, support, offset)
+        formulas = self._formulas(start)
         if self._is_differentiable():
-            params = adapt_by_recursion(
+            params = formulas.adapt(
                 self._chain,
                 start,
                 rows,
@@ -556,7 +592,7 @@ class GradientLearner(nn.Module):
             )
             diverged = mask.new_zeros(len(mask))
         else:
-            params, diverged = adapt_without_graph(
+            params, diverged = formulas.adapt_without_graph(
                 self._chain,
                 start,
                 rows,

@@ -16,7 +16,6 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import EpisodeRows, Episodes
-from sklearn_meta.exceptions import warn_user
 from sklearn_meta.functional.likelihoods import masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
@@ -118,9 +117,6 @@ class OuterLoop:
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         net.partial_fit(stream)
-        if net.is_interrupted:
-            kept = "last weights" if validation is None else "best weights until then"
-            self._warn_of_interruption(net.n_steps, kept, checkpoint)
         scores = (
             None
             if validation is None
@@ -133,21 +129,6 @@ class OuterLoop:
             net.optimizer_.state_dict(),
             net.is_interrupted,
         )
-
-    def _warn_of_interruption(
-        self, n_steps: int, kept: str, checkpoint: CheckpointFile | None
-    ) -> None:
-        """Say what an interrupted fit keeps, and how it goes on."""
-        message = (
-            f"The fit was interrupted after {n_steps} of {self.max_iter} outer steps; "
-            f"the model keeps its {kept}."
-        )
-        if checkpoint is not None and checkpoint.path.exists():
-            message += (
-                " Call fit again with the same parameters and data to go on from the "
-                f"checkpoint {str(checkpoint.path)!r}."
-            )
-        warn_user(message, UserWarning)
 
     def _build_net(
         self,

@@ -1,0 +1,229 @@
+/* Gradient descent of many small perceptrons, and its derivative, task by task.
+ *
+ * recursion.py and perceptron.py derive the formulas; the names here are those. There
+ * every line runs for all tasks at once. Here a task runs through all lines while its
+ * weights and activations lie in the nearest cache, and the memory is that of a single
+ * tape. compiled.py calls it, through ctypes: pointers and numbers come in structures,
+ * nothing is Python's, and so the global interpreter lock is not held.
+ *
+ * The templates are compiled for float and double, and for every set of vector
+ * instructions that the compiler knows; the widest that the machine has is taken at run
+ * time. A compiler without GNU vectors gets plain loops.
+ */
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define HAS_VECTORS
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define ALWAYS_INLINE static __forceinline
+#define EXPORT __declspec(dllexport)
+#endif
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+enum { MOST_LAYERS = 16, MOST_ROWS = 6, BLOCK_ROWS = 48 };
+enum { IDENTITY, RELU, TANH, SIGMOID, SILU, GELU, ELU };
+enum { OUT_OF_MEMORY = 1, TOO_MANY_LAYERS = 2 };
+
+/* What compiled.py passes. A step is how many numbers lie from a task to the next one;
+ * 0 where all tasks have the same. */
+typedef struct {
+    int64_t n_in, n_out, activation;
+    const void *weight, *bias; /* (n_out, n_in) and (n_out,), where tasks start */
+    int64_t weight_step, bias_step;
+    const void *weight_rate, *bias_rate; /* like the parameters; NULL for `lr` */
+    const void *weight_v, *bias_v;       /* gradient by where they end, if there is no query */
+    void *weight_out, *bias_out;         /* adapted ones, or the gradient by the start */
+    void *weight_rate_out, *bias_rate_out; /* gradient by the rates, or NULL */
+} Layer;
+
+typedef struct {
+    int64_t n_rows;
+    const void *X, *Y; /* (n_tasks, n_rows, n_in) and (..., n_out) */
+    /* A row's weight in the loss, (n_tasks, n_rows), 0 for padding; or a mask, 0 for
+     * padding, and the weight of all real rows together: those of a task in the
+     * support, those of all tasks in the query. */
+    const void *weight;
+    int64_t weight_step;
+    const uint8_t *mask;
+    double total_weight;
+    const uint8_t *present; /* (n_tasks, n_out), or NULL for all */
+    const void *offset;     /* (n_tasks, n_rows, ...), or NULL for zero */
+    int64_t offset_row;     /* numbers from a row of it to the next one */
+    void *out;              /* gradient by X, or NULL; of a prediction, the outputs */
+} Rows;
+
+/* The spread of predictions, floor + log(1 + exp(intercept + slope log(1 + n))) for a
+ * support of n rows. */
+typedef struct {
+    const void *intercept, *slope; /* NULL where there is none */
+    double floor;
+    void *intercept_out, *slope_out; /* gradients */
+} Noise;
+
+typedef struct {
+    int64_t is_double, n_tasks, n_layers, n_steps, second_order, has_classes;
+    double lr;
+    const Layer *layers;
+    Rows support, query; /* query.X is NULL where there is none */
+    Noise noise;
+    void *losses;         /* (n_tasks,), of the query */
+    uint8_t *diverged;    /* (n_tasks,), as of `is_diverged`, or NULL */
+    int64_t instructions; /* number of a set of vector instructions */
+} Problem;
+
+/* Memory that is handed out piece by piece; without `base` it is only counted. */
+typedef struct {
+    char *base;
+    size_t used;
+} Arena;
+
+static void *take(Arena *arena, size_t n_bytes)
+{
+    void *piece = arena->base ? arena->base + arena->used : NULL;
+    arena->used += (n_bytes + 63) / 64 * 64;
+    return piece;
+}
+
+static const double HALF_LOG_2PI = 0.91893853320467274178;
+static const double INVERSE_FACTORIAL[] = {
+    1., 1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320,
+    1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800};
+
+#define PASTE3(a, b, c) a##_##b##_##c
+#define EXPAND3(a, b, c) PASTE3(a, b, c)
+#define NAME(name) EXPAND3(name, REAL, INSTRUCTIONS)
+
+#define FACTORS NAME(factors)
+#define PRODUCT NAME(product)
+#define VALUES NAME(values)
+#define TRACE NAME(trace)
+#define ROWS NAME(rows)
+#define RUN NAME(run)
+#define VECTOR NAME(vector)
+#define LANES ((ptrdiff_t)(sizeof(VECTOR) / sizeof(REAL)))
+
+#if defined(HAS_VECTORS) && defined(__x86_64__)
+#define HAS_AVX
+#if defined(__clang__)
+#define WITH(instructions) \
+    _Pragma(TEXT(clang attribute push(__attribute__((target(instructions))), apply_to = function)))
+#define WITHOUT _Pragma("clang attribute pop")
+#else
+#define WITH(instructions) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(instructions)))
+#define WITHOUT _Pragma("GCC pop_options")
+#endif
+#define TEXT(...) #__VA_ARGS__
+#endif
+
+#define INSTRUCTIONS plain
+#define VECTOR_BYTES 16
+#ifdef __aarch64__
+#define MOST_VECTORS 4 /* 32 registers */
+#else
+#define MOST_VECTORS 2
+#endif
+#include "_perceptron_types.h"
+#undef INSTRUCTIONS
+#undef VECTOR_BYTES
+#undef MOST_VECTORS
+
+#ifdef HAS_AVX
+WITH("avx2,fma")
+#define INSTRUCTIONS avx2
+#define VECTOR_BYTES 32
+#define MOST_VECTORS 2
+#include "_perceptron_types.h"
+#undef INSTRUCTIONS
+#undef VECTOR_BYTES
+#undef MOST_VECTORS
+WITHOUT
+
+/* The registers of AVX-512 at half their width, for machines whose units are so wide. */
+WITH("avx2,fma,avx512f,avx512vl,avx512dq")
+#define INSTRUCTIONS avx512vl
+#define VECTOR_BYTES 32
+#define MOST_VECTORS 4
+#include "_perceptron_types.h"
+#undef INSTRUCTIONS
+#undef VECTOR_BYTES
+#undef MOST_VECTORS
+WITHOUT
+
+WITH("avx2,fma,avx512f,avx512vl,avx512dq,prefer-vector-width=512")
+#define INSTRUCTIONS avx512
+#define VECTOR_BYTES 64
+#define MOST_VECTORS 4
+#include "_perceptron_types.h"
+#undef INSTRUCTIONS
+#undef VECTOR_BYTES
+#undef MOST_VECTORS
+WITHOUT
+#endif
+
+typedef int (*Function)(const Problem *);
+typedef struct {
+    const char *name;
+    Function adapt[2], differentiate[2], predict[2]; /* float, double */
+} Instructions;
+
+#define TABLE(name)                                                                   \
+    {                                                                                 \
+        #name, {adapt_float_##name, adapt_double_##name},                             \
+            {differentiate_float_##name, differentiate_double_##name},                \
+        {                                                                             \
+            predict_float_##name, predict_double_##name                               \
+        }                                                                             \
+    }
+static const Instructions TABLES[] = {
+    TABLE(plain),
+#ifdef HAS_AVX
+    TABLE(avx2), TABLE(avx512vl), TABLE(avx512),
+#endif
+};
+
+/* The widest set of the machine. */
+EXPORT int64_t widest_instructions(void)
+{
+#ifdef HAS_AVX
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) return 1;
+    return __builtin_cpu_is("amdfam19h") ? 2 : 3;
+#else
+    return 0;
+#endif
+}
+
+EXPORT const char *name_of_instructions(int64_t number) { return TABLES[number].name; }
+
+EXPORT int adapt(const Problem *problem)
+{
+    return TABLES[problem->instructions].adapt[problem->is_double](problem);
+}
+
+EXPORT int differentiate(const Problem *problem)
+{
+    return TABLES[problem->instructions].differentiate[problem->is_double](problem);
+}
+
+EXPORT int predict(const Problem *problem)
+{
+    return TABLES[problem->instructions].predict[problem->is_double](problem);
+}
+
+/* Tools that build extensions of Python ask for it; nothing imports this one. */
+EXPORT void *PyInit__perceptron(void) { return NULL; }

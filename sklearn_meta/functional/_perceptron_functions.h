@@ -1,0 +1,125 @@
+/* Activations with two derivatives, and losses of the outputs, for one type of numbers
+ * and one set of instructions: a template, see _perceptron.c.
+ *
+ * The loops have no branches, so that compilers make vectors of them. NaN stays NaN.
+ */
+
+/* exp(x) - 1, or exp(x): with x = n log 2 + r it is 2^n exp(r), and exp(r) - 1 is a
+ * Taylor series, so that nothing is lost near zero. */
+ALWAYS_INLINE REAL NAME(exponential)(REAL x, const int minus_one)
+{
+    REAL near = x > EXP_MOST ? EXP_MOST : x;
+    near = near < EXP_LEAST ? EXP_LEAST : near;
+    REAL shifted = near * (REAL)1.44269504088896340736 + ROUND_SHIFT;
+    REAL n = shifted - ROUND_SHIFT;
+    REAL r = (near - n * LOG2_HIGH) - n * LOG2_LOW;
+    REAL series = 0;
+    UNROLL for (int k = SERIES_LENGTH; k > 0; k--)
+        series = (series + (REAL)INVERSE_FACTORIAL[k]) * r;
+    /* n is in the last bits of `shifted`; as an exponent it is 2^n */
+    UNSIGNED bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << MANTISSA_BITS) + ONE_BITS;
+    REAL power;
+    memcpy(&power, &bits, sizeof power);
+    REAL value = power * series + (minus_one ? power - 1 : power);
+    value = x < EXP_LEAST ? (minus_one ? -1 : 0) : value;
+    return x > EXP_MOST ? (REAL)INFINITY : value;
+}
+
+ALWAYS_INLINE REAL NAME(logistic)(REAL x)
+{
+    return 1 / (1 + NAME(exponential)(-x, 0));
+}
+
+/* f, f' and f'' at x */
+typedef struct {
+    REAL value, slope, curvature;
+} NAME(jet);
+
+ALWAYS_INLINE NAME(jet) NAME(relu)(REAL x)
+{
+    return (NAME(jet)){x < 0 ? 0 : x, x > 0 ? (REAL)1 : (REAL)0, 0};
+}
+
+ALWAYS_INLINE NAME(jet) NAME(tanh)(REAL x)
+{
+    REAL near = x > 20 ? 20 : x; /* where it is 1 */
+    REAL e = NAME(exponential)(2 * near, 1);
+    REAL f = e / (e + 2), slope = 1 - f * f;
+    return (NAME(jet)){f, slope, -2 * f * slope};
+}
+
+ALWAYS_INLINE NAME(jet) NAME(sigmoid)(REAL x)
+{
+    REAL f = NAME(logistic)(x), slope = f * (1 - f);
+    return (NAME(jet)){f, slope, slope * (1 - 2 * f)};
+}
+
+ALWAYS_INLINE NAME(jet) NAME(silu)(REAL x)
+{
+    REAL s = NAME(logistic)(x), f = x * s;
+    return (NAME(jet)){f, s + f * (1 - s), s * (1 - s) * (2 + x * (1 - 2 * s))};
+}
+
+ALWAYS_INLINE NAME(jet) NAME(gelu)(REAL x)
+{
+    REAL share = (REAL)0.5 * (REAL)erfc(-x * 0.70710678118654752440);
+    REAL density = NAME(exponential)((REAL)-0.5 * x * x, 0) * (REAL)0.39894228040143267794;
+    return (NAME(jet)){x * share, share + x * density, density * (2 - x * x)};
+}
+
+ALWAYS_INLINE NAME(jet) NAME(elu)(REAL x)
+{
+    REAL below = NAME(exponential)(x < 0 ? x : 0, 1);
+    int negative = x <= 0;
+    return (NAME(jet)){x > 0 ? x : x != x ? x : below, below + 1,
+                       negative ? below + 1 : (REAL)0};
+}
+
+/* z becomes f(z); slope gets f'(z), and curvature f''(z), unless they are NULL. */
+#define ACTIVATE(function)                                                            \
+    for (ptrdiff_t i = 0; i < n; i++) {                                               \
+        NAME(jet) at = NAME(function)(z[i]);                                          \
+        z[i] = at.value;                                                              \
+        if (slope) slope[i] = at.slope;                                               \
+        if (curvature) curvature[i] = at.curvature;                                   \
+    }                                                                                 \
+    break;
+
+static void NAME(activate)(
+    int64_t activation, ptrdiff_t n, REAL *restrict z, REAL *restrict slope,
+    REAL *restrict curvature)
+{
+    switch (activation) {
+    case RELU: ACTIVATE(relu)
+    case TANH: ACTIVATE(tanh)
+    case SIGMOID: ACTIVATE(sigmoid)
+    case SILU: ACTIVATE(silu)
+    case GELU: ACTIVATE(gelu)
+    case ELU: ACTIVATE(elu)
+    }
+}
+#undef ACTIVATE
+
+/* Probabilities of a row's classes, and the negative log-probability of its target. */
+static REAL NAME(softmax)(
+    ptrdiff_t n, const REAL *logits, const REAL *offset, const uint8_t *present,
+    const REAL *target, REAL *mean)
+{
+    REAL most = -(REAL)INFINITY, total = 0, loss = 0;
+    for (ptrdiff_t c = 0; c < n; c++) {
+        mean[c] = logits[c] + (offset ? offset[c] : 0);
+        if (present && !present[c]) mean[c] = -LARGEST;
+        most = mean[c] > most ? mean[c] : most;
+    }
+    for (ptrdiff_t c = 0; c < n; c++)
+        total += NAME(exponential)(mean[c] - most, 0);
+    REAL log_total = (REAL)log((double)total);
+    for (ptrdiff_t c = 0; c < n; c++) {
+        REAL log_share = mean[c] - most - log_total;
+        mean[c] = NAME(exponential)(mean[c] - most, 0) / total;
+        loss -= target[c] * (log_share < -LARGEST ? -LARGEST : log_share);
+    }
+    return loss;
+}
