@@ -7,6 +7,7 @@ from torch import nn
 
 from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
+from sklearn_meta.estimators.embedding import BlockScale
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
 from sklearn_meta.estimators.pooled import Shifts
@@ -33,6 +34,7 @@ RECORDS: dict[str, type] = {
         AdaptedMembers,
         AdaptedMixture,
         AdaptedTasks,
+        BlockScale,
         Checkpoint,
         ClassNoise,
         ClassWhitening,
