@@ -92,10 +92,19 @@ def test_adapt_with_a_stronger_pull_stays_nearer(episode):
     assert distances[0] > 2 * distances[1] > 4 * distances[2]
 
 
-def test_adapt_in_eval_mode_with_huge_pull_is_guarded(episode):
-    # The pull alone may make steps diverge: rate times strength above two.
+@pytest.mark.parametrize("wrap", [False, True])
+def test_adapt_with_huge_pull_takes_steps_back_until_they_lead_down(episode, wrap):
+    # Rate times strength above two: the pull alone would make the steps diverge.
     X, mask, Q = episode
-    learner = regressor(ImplicitLearner, proximity=1e6, inner_steps=30).eval()
-    state = learner.adapt(X, targets(X), mask)
-    assert state["diverged"].tolist() == [True] * N_TASKS
+    learner = regressor(ImplicitLearner, proximity=1e6, inner_steps=30, wrap=wrap)
+    state = learner.eval().adapt(X, targets(X), mask)
+    assert state["diverged"].tolist() == [False] * N_TASKS
+    learner.adapt_steps = 3
+    assert learner.adapt(X, targets(X), mask)["diverged"].tolist() == [True] * N_TASKS
     assert learner.query(state, Q).mean.isfinite().all()
+
+
+def test_training_at_a_rate_that_diverges_keeps_a_finite_gradient(episode):
+    # The outer gradient cannot see that steps diverge: they must not.
+    learner = regressor(ImplicitLearner, inner_lr=50.0, inner_steps=20).train()
+    assert gradient_of(learner, query_loss(learner, episode)).isfinite().all()

@@ -1,5 +1,7 @@
 """What only MAML++ must do."""
 
+import math
+
 import pytest
 import torch
 from gradient_episodes import (
@@ -38,8 +40,8 @@ def _training_loss(learner, episode, progress):
 def _with_different_rates(learner):
     """Give every step and layer a rate of its own."""
     with torch.no_grad():
-        for i, rate in enumerate(learner.rates):
-            rate += 0.01 * (i + torch.arange(len(rate)))
+        for i, log_rate in enumerate(learner.log_rates):
+            log_rate += 0.01 * (i + torch.arange(len(log_rate)))
     return learner
 
 
@@ -82,13 +84,26 @@ def test_adapt_with_more_steps_than_trained_goes_on_with_the_last_rates(episode)
     X, mask, _ = episode
     learner = regressor(MultiStepLearner, inner_steps=2).eval()
     with torch.no_grad():
-        for rate in learner.rates:
-            rate[1] = 0.0
+        for log_rate in learner.log_rates:
+            log_rate[1] = -torch.inf
     states = []
     for steps in (1, 2, 7):
         learner.adapt_steps = steps
         states.append(learner.adapt(X, targets(X), mask)["network.0.weight"])
     assert torch.equal(states[1], states[2]) and torch.equal(states[0], states[1])
+
+
+def test_rates_when_learned_move_in_proportion_and_stay_positive():
+    # In units of their own, rates of 0.01 changed sign within ten outer steps.
+    for inner_lr in (1e-3, 0.1):
+        learner = regressor(MultiStepLearner, inner_steps=2, inner_lr=inner_lr)
+        assert all((rate == inner_lr).all() for rate in learner.rates)
+        with torch.no_grad():
+            for log_rate in learner.log_rates:
+                log_rate -= 1e-3 * 20  # twenty outer steps of Adam
+        expected = torch.full((2,), inner_lr * math.exp(-0.2), dtype=torch.float64)
+        for rate in learner.rates:
+            torch.testing.assert_close(rate.double(), expected)
 
 
 def test_engine_is_one_by_autograd():

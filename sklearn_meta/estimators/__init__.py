@@ -1,6 +1,7 @@
 """The public estimators, a file per family."""
 
 from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
+from sklearn_meta.estimators.embedding import MetaEmbedding
 from sklearn_meta.estimators.ensemble import (
     TaskEnsembleClassifier,
     TaskEnsembleRegressor,
@@ -24,6 +25,7 @@ __all__ = [
     "DeepKernelRegressor",
     "MAMLClassifier",
     "MAMLRegressor",
+    "MetaEmbedding",
     "MetaStackingClassifier",
     "MetaStackingRegressor",
     "ModelBasedMetaClassifier",

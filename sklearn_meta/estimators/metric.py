@@ -3,12 +3,13 @@
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
-from sklearn_meta.estimators.networks import build_network
+from sklearn_meta.estimators.networks import build_network, embed_rows
 from sklearn_meta.estimators.whitened import WhitenedClassesMixin
 from sklearn_meta.learners import (
     DiscriminantLearner,
@@ -330,6 +331,14 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
             n_shared_classes=n_outputs if shared else None,
             n_offsets=self._n_offsets(),
         )
+
+    def _learned_blocks(self, X: np.ndarray) -> list[np.ndarray]:
+        """Return the columns of rows, then what was learned: whitened or embedded."""
+        if self._whitens():
+            blocks = self._in_forms(X, ("scaled", "plain", "white/between"))
+            return np.split(blocks, [2 * X.shape[1]], axis=1)
+        X = self._scale(X)
+        return [X, embed_rows(self.learner_.network, X, self.device_)]
 
     def _hold_out(
         self, rows: TaskRows, validation: TaskRows | None, random_state: Any

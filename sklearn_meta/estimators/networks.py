@@ -1,18 +1,24 @@
-"""Building the network that an estimator asks for."""
+"""Building the network that an estimator asks for, and running it on rows."""
 
 import copy
 import inspect
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import nn
 
 from sklearn_meta.functional import build_mlp
+from sklearn_meta.training import one_thread
 
-__all__ = ["build_network"]
+__all__ = ["build_network", "embed_rows"]
 
 DEFAULT_SIZES = (64, 64)
+# rows that go through a network at a time
+BLOCK_ROWS = 2**16
 
 
 def build_network(
@@ -55,6 +61,33 @@ def build_network(
     network = _call_module(estimator, n_features, n_outputs)
     _check_mapping(network, n_features, None if any_width else n_outputs)
     return network
+
+
+def embed_rows(
+    embed: Callable[[torch.Tensor], torch.Tensor], X: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Return what a trained network makes of rows, a block at a time.
+
+    Parameters
+    ----------
+    embed : callable
+        Maps rows (n, n_features), in float64 on the device, to features (n, width).
+    X : ndarray of shape (n_samples, n_features)
+        Scaled rows, at least one.
+    device : torch.device
+        Where the network lives.
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, width)
+        In float64.
+    """
+    with torch.no_grad(), one_thread(device):
+        parts = [
+            embed(torch.as_tensor(X[block], device=device)).cpu().numpy()
+            for block in gen_batches(len(X), BLOCK_ROWS)
+        ]
+    return np.concatenate(parts)
 
 
 def check_widths(sizes: Any) -> None:

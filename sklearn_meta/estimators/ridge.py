@@ -2,20 +2,33 @@
 
 from numbers import Integral
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER, MetaClassifierMixin
-from sklearn_meta.estimators.networks import build_network
+from sklearn_meta.estimators.networks import build_network, embed_rows
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import RidgeLearner
 
 __all__ = ["RidgeHeadClassifier", "RidgeHeadRegressor"]
 
 
-class RidgeHeadRegressor(MetaRegressorMixin, BaseMetaEstimator):
+class _RidgeEstimator(BaseMetaEstimator):
+    """Tell the space in which both estimators regress."""
+
+    def _learned_blocks(self, X: np.ndarray) -> list[np.ndarray]:
+        """Return the columns of rows, then what was learned: features and level."""
+        X = self._scale(X)
+        columns = embed_rows(self.learner_.describe_rows, X, self.device_)
+        # nothing is left of them where classes are local to the task
+        features, base = np.split(columns, [self.learner_.embedding_size], axis=1)
+        return [X, features, *([base] if base.shape[1] else [])]
+
+
+class RidgeHeadRegressor(MetaRegressorMixin, _RidgeEstimator):
     """Regressor with a ridge regression on learned features (R2-D2).
 
     The outer loop learns an embedding of the rows, and a penalty, with which ridge
@@ -223,7 +236,7 @@ class RidgeHeadRegressor(MetaRegressorMixin, BaseMetaEstimator):
         return RidgeLearner(network, likelihood="gaussian", embedding_size=width)
 
 
-class RidgeHeadClassifier(MetaClassifierMixin, BaseMetaEstimator):
+class RidgeHeadClassifier(MetaClassifierMixin, _RidgeEstimator):
     """Classifier with a ridge regression on learned features (R2-D2).
 
     The outer loop learns an embedding of the rows, and a penalty, with which ridge

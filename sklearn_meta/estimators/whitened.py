@@ -51,8 +51,11 @@ class WhitenedClassesMixin(MetaClassifierMixin):
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
         """Scale features, and whiten them."""
-        X = super()._scale(X)
-        return self.whitening_.transform(X, self._forms) if self._whitens() else X
+        return self._in_forms(X, self._forms) if self._whitens() else super()._scale(X)
+
+    def _in_forms(self, X: np.ndarray, forms: Sequence[str]) -> np.ndarray:
+        """Return forms of rows, side by side."""
+        return self.whitening_.transform(super()._scale(X), forms)
 
     def _class_sampler(
         self, rows: TaskRows, device: torch.device

@@ -5,6 +5,7 @@ follow the inputs.
 """
 
 from sklearn_meta.functional.attention import attend, masked_mean_pool
+from sklearn_meta.functional.backtracking import descend_with_backtracking
 from sklearn_meta.functional.derivatives import (
     InnerLoss,
     cross_entropy_loss,
@@ -96,6 +97,7 @@ __all__ = [
     "covariance_factors",
     "cross_entropy_loss",
     "descend",
+    "descend_with_backtracking",
     "fit_ridge",
     "gaussian_moments",
     "gaussian_nll",

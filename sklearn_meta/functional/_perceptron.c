@@ -52,20 +52,36 @@ typedef struct {
 
 typedef struct {
     int64_t n_rows;
-    const void *X, *Y, *weight; /* (n_tasks, n_rows, n_in), (..., n_out), (..., 1) */
+    const void *X, *Y; /* (n_tasks, n_rows, n_in) and (..., n_out) */
+    /* A row's weight in the loss, (n_tasks, n_rows), 0 for padding; or a mask, 0 for
+     * padding, and the weight of all real rows together: those of a task in the
+     * support, those of all tasks in the query. */
+    const void *weight;
     int64_t weight_step;
+    const uint8_t *mask;
+    double total_weight;
     const uint8_t *present; /* (n_tasks, n_out), or NULL for all */
-    const void *offset;     /* like Y, or NULL for zero */
-    void *out;              /* gradient by X, or NULL */
+    const void *offset;     /* (n_tasks, n_rows, ...), or NULL for zero */
+    int64_t offset_row;     /* numbers from a row of it to the next one */
+    void *out;              /* gradient by X, or NULL; of a prediction, the outputs */
 } Rows;
+
+/* The spread of predictions, floor + log(1 + exp(intercept + slope log(1 + n))) for a
+ * support of n rows. */
+typedef struct {
+    const void *intercept, *slope; /* NULL where there is none */
+    double floor;
+    void *intercept_out, *slope_out; /* gradients */
+} Noise;
 
 typedef struct {
     int64_t is_double, n_tasks, n_layers, n_steps, second_order, has_classes;
     double lr;
     const Layer *layers;
     Rows support, query; /* query.X is NULL where there is none */
-    void *losses;      /* (n_tasks,), of the query */
-    uint8_t *diverged; /* (n_tasks,), as of `is_diverged`, or NULL */
+    Noise noise;
+    void *losses;         /* (n_tasks,), of the query */
+    uint8_t *diverged;    /* (n_tasks,), as of `is_diverged`, or NULL */
     int64_t instructions; /* number of a set of vector instructions */
 } Problem;
 
@@ -82,6 +98,7 @@ static void *take(Arena *arena, size_t n_bytes)
     return piece;
 }
 
+static const double HALF_LOG_2PI = 0.91893853320467274178;
 static const double INVERSE_FACTORIAL[] = {
     1., 1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320,
     1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800};

@@ -177,9 +177,44 @@ static void NAME(load_v)(RUN *run, ptrdiff_t task)
     }
 }
 
-/* Gradients by the start, by the rates and by the support rows. */
-static int NAME(differentiate)(const Problem *problem)
+/* Likelihood of the residuals under the noise, as of `squared_error_with_noise`, and its
+ * gradient: with a task's mean squared residual m and the spread s(raw) a loss m becomes
+ * m + log s + m / (2 s^2), where the weights have made a share of it already. */
+static void NAME(add_noise)(const Problem *problem)
 {
+    const Noise *noise = &problem->noise;
+    double share = problem->query.total_weight / 2, intercept = *(REAL *)noise->intercept;
+    double slope = *(REAL *)noise->slope, of_intercept = 0, of_slope = 0;
+    for (ptrdiff_t task = 0; task < problem->n_tasks; task++) {
+        REAL *loss = (REAL *)problem->losses + task;
+        double log_count = log1p((double)NAME(count)(&problem->support, task));
+        double raw = intercept + slope * log_count;
+        double std = noise->floor + (raw > 30 ? raw : log1p(exp(raw)));
+        double own = NAME(count)(&problem->query, task) ? share : 0, m = *loss;
+        double of_raw = (own - m / (std * std)) / std / (1 + exp(-raw));
+        *loss += (REAL)(own * (log(std) + HALF_LOG_2PI) + m / (2 * std * std));
+        of_intercept += of_raw;
+        of_slope += of_raw * log_count;
+    }
+    *(REAL *)noise->intercept_out = (REAL)of_intercept;
+    *(REAL *)noise->slope_out = (REAL)of_slope;
+}
+
+/* The same problem, where tasks with query rows share the weight of all. */
+static Problem NAME(shared_out)(const Problem *given)
+{
+    Problem problem = *given;
+    ptrdiff_t n_scored = 0;
+    for (ptrdiff_t task = 0; problem.query.mask && task < problem.n_tasks; task++)
+        n_scored += NAME(count)(&problem.query, task) > 0;
+    problem.query.total_weight /= n_scored ? (double)n_scored : 1;
+    return problem;
+}
+
+/* Gradients by the start, by the rates and by the support rows. */
+static int NAME(differentiate)(const Problem *given)
+{
+    const Problem shared = NAME(shared_out)(given), *problem = &shared;
     const NAME(needs) needs = {
         .n_derivatives = problem->second_order ? 2 : 1,
         .has_query = problem->query.X != NULL, .query_derivatives = 1};
@@ -199,6 +234,7 @@ static int NAME(differentiate)(const Problem *problem)
         NAME(hand_out)(&run, task);
     }
     if (!error) NAME(hand_out_totals)(&run);
+    if (!error && problem->noise.intercept) NAME(add_noise)(problem);
     NAME(release)(&run, &arena);
     return error;
 }

@@ -190,6 +190,15 @@ static void NAME(combine)(
 
 /* --- rows ------------------------------------------------------------------------ */
 
+/* How many rows of a task the mask tells. */
+static ptrdiff_t NAME(count)(const Rows *rows, ptrdiff_t task)
+{
+    const uint8_t *mask = rows->mask + task * rows->n_rows;
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = 0; i < rows->n_rows; i++) n += mask[i] != 0;
+    return n;
+}
+
 /* Take up to `most` rows of a task that count, from row `first` on, and say where the
  * next ones begin. */
 static ptrdiff_t NAME(gather)(
@@ -197,20 +206,23 @@ static ptrdiff_t NAME(gather)(
     ROWS *to)
 {
     ptrdiff_t n_in = run->size[0], n_out = run->size[run->n_layers], i = first;
+    const uint8_t *mask = from->mask ? from->mask + task * from->n_rows : NULL;
     const REAL *weight = NAME(of_task)(from->weight, from->weight_step, task);
     const REAL *X = NAME(of_task)(from->X, from->n_rows * n_in, task);
     const REAL *Y = NAME(of_task)(from->Y, from->n_rows * n_out, task);
-    const REAL *offset = NAME(of_task)(from->offset, from->n_rows * n_out, task);
+    const REAL *offset = NAME(of_task)(from->offset, from->n_rows * from->offset_row, task);
+    REAL share = mask ? (REAL)(from->total_weight / (double)NAME(count)(from, task)) : 1;
     to->present = from->present ? from->present + task * n_out : NULL;
     to->has_offset = offset != NULL;
     for (to->n = 0; i < from->n_rows && to->n < most; i++) {
-        if (weight && weight[i] == 0) continue;
+        REAL own = weight ? weight[i] : share;
+        if (mask ? !mask[i] : own == 0) continue;
         memcpy(to->X + to->n * n_in, X + i * n_in, (size_t)n_in * sizeof(REAL));
         if (Y) memcpy(to->Y + to->n * n_out, Y + i * n_out, (size_t)n_out * sizeof(REAL));
         if (offset)
-            memcpy(to->offset + to->n * n_out, offset + i * n_out,
+            memcpy(to->offset + to->n * n_out, offset + i * from->offset_row,
                    (size_t)n_out * sizeof(REAL));
-        to->weight[to->n] = weight ? weight[i] : 1;
+        to->weight[to->n] = own;
         to->index[to->n++] = i;
     }
     return i;

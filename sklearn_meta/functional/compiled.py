@@ -31,6 +31,7 @@ from sklearn_meta.functional.recursion import Plan, learned_rates, with_task_axi
 
 # "0" leaves the library alone
 SWITCH = "SKLEARN_META_COMPILED"
+_TYPES = (torch.float32, torch.float64)
 MOST_LAYERS = 16  # of _perceptron.c
 
 _NUMBERS_OF_ACTIVATIONS = {
@@ -75,9 +76,24 @@ class _Rows(ctypes.Structure):
         ("Y", c_void_p),
         ("weight", c_void_p),
         ("weight_step", c_int64),
+        ("mask", c_void_p),
+        ("total_weight", c_double),
         ("present", c_void_p),
         ("offset", c_void_p),
+        ("offset_row", c_int64),
         ("out", c_void_p),
+    ]
+
+
+class _Noise(ctypes.Structure):
+    """`Noise` of _perceptron.c."""
+
+    _fields_ = [
+        ("intercept", c_void_p),
+        ("slope", c_void_p),
+        ("floor", c_double),
+        ("intercept_out", c_void_p),
+        ("slope_out", c_void_p),
     ]
 
 
@@ -95,6 +111,7 @@ class _Problem(ctypes.Structure):
         ("layers", ctypes.POINTER(_Layer)),
         ("support", _Rows),
         ("query", _Rows),
+        ("noise", _Noise),
         ("losses", c_void_p),
         ("diverged", c_void_p),
         ("instructions", c_int64),
@@ -142,8 +159,8 @@ def has_kernel(chain: Chain) -> bool:
     return known and len(chain) <= MOST_LAYERS and load_library() is not None
 
 
-def takes(values: Tensor) -> bool:
-    """Whether the library computes where, and in the type in which, a tensor is.
+def is_served(values: Tensor) -> bool:
+    """Whether the library is there, and computes with tensors like this one.
 
     Parameters
     ----------
@@ -155,10 +172,7 @@ def takes(values: Tensor) -> bool:
     bool
         True for float32 and float64 on the CPU.
     """
-    return values.device.type == "cpu" and values.dtype in (
-        torch.float32,
-        torch.float64,
-    )
+    return values.dtype in _TYPES and values.is_cpu and load_library() is not None
 
 
 class _Call:
@@ -196,8 +210,12 @@ class _Call:
         problem = self.problem
         problem.support = self.rows(self.X, loss)
         problem.n_steps, problem.has_classes = n_steps, loss.has_classes
+        self.set_rates(lr)
+
+    def set_rates(self, lr: Rates) -> None:
+        """Describe the rates of the steps."""
         if not isinstance(lr, Mapping):
-            problem.lr = lr
+            self.problem.lr = lr
             return
         for layer, (name, _) in zip(self.layers, self.chain, strict=True):
             shape = layer.n_out, layer.n_in
@@ -219,9 +237,22 @@ class _Call:
             self.pointer(loss.Y),
             self.pointer(weight),
             X.shape[1] if len(weight) > 1 else 0,
-            self.pointer(loss.present),
-            self.pointer(loss.offset),
+            present=self.pointer(loss.present),
+            offset=self.pointer(loss.offset),
+            offset_row=loss.Y.shape[-1],
         )
+
+    def masked_rows(
+        self, X: Tensor, Y: Tensor, mask: Tensor, total_weight: float, n_offsets: int
+    ) -> _Rows:
+        """Rows with a mask, of which the last columns may be offsets."""
+        rows = _Rows(X.shape[1], self.pointer(X), self.pointer(Y))
+        rows.mask, rows.total_weight = self.pointer(mask), total_weight
+        if n_offsets:
+            n_features = X.shape[2]
+            rows.offset = rows.X + (n_features - n_offsets) * X.element_size()
+            rows.offset_row = n_features
+        return rows
 
     def outputs(self, kind: str, like: Mapping[str, Tensor]) -> Parameters:
         """New tensors in the shapes of others, that the call fills."""
@@ -295,6 +326,68 @@ def compiled_outer_gradient(
         of_rates = call.rate_outputs(params, lr)
         call.run("differentiate")
         return OuterGradient(losses, of_start, _in_shape(of_rates, lr))
+
+
+def compiled_outer_loss(
+    chain: Chain,
+    params: Mapping[str, Tensor],
+    support: tuple[Tensor, Tensor, Tensor],
+    query: tuple[Tensor, Tensor, Tensor],
+    lr: Rates,
+    n_steps: int,
+    *,
+    second_order: bool,
+    noise: tuple[Tensor, Tensor, float] | None,
+    n_offsets: int,
+) -> tuple[Tensor, Parameters, Parameters, list[Tensor]]:
+    """Everything about an outer step in one call: its loss and all gradients.
+
+    Parameters
+    ----------
+    chain, params, lr, n_steps, second_order
+        As in :func:`outer_gradient`.
+    support, query : tuple of Tensor
+        Rows (n_tasks, n_rows, n_in), targets (n_tasks, n_rows, n_out) and a mask
+        (n_tasks, n_rows) that is True for a real row.
+    noise : tuple of (Tensor, Tensor, float) or None
+        Intercept, slope and floor of the spread, for a squared error with noise; None
+        for classes.
+    n_offsets : int
+        How many of the last columns of the rows are added to the outputs.
+
+    Returns
+    -------
+    losses : Tensor of shape (n_tasks,)
+        Shares of the tasks in the loss: their sum is a mean over a task's own query
+        rows, then over the tasks that have any.
+    of_start, of_rates : dict of str to Tensor
+        Gradients of the sum.
+    of_noise : list of Tensor
+        Those by intercept and slope.
+    """
+    X = support[0]
+    has_classes = noise is None
+    call = _Call(chain, params, X)
+    call.set_rates(lr)
+    problem = call.problem
+    problem.n_steps, problem.second_order = n_steps, second_order
+    problem.has_classes = has_classes
+    weight = 1.0 if has_classes else 2.0  # of a squared residual, halved
+    problem.support = call.masked_rows(*support, weight, n_offsets)
+    problem.query = call.masked_rows(*query, weight, n_offsets)
+    losses = X.new_empty(len(X))
+    problem.losses = losses.data_ptr()
+    of_start = call.outputs("out", params)
+    of_rates = call.rate_outputs(params, lr)
+    of_noise = []
+    if noise is not None:
+        intercept, slope, floor = noise
+        of_noise = [X.new_empty(()), X.new_empty(())]
+        numbers = (call.pointer(value) for value in (intercept, slope, *of_noise))
+        first, second, *out = numbers
+        problem.noise = _Noise(first, second, floor, *out)
+    call.run("differentiate")
+    return losses, of_start, _in_shape(of_rates, lr), of_noise
 
 
 def compiled_adapt_without_graph(

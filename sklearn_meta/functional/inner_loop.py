@@ -345,7 +345,7 @@ def _restore_diverged(
     diverged = is_diverged(iterates[0].losses(), losses, params)
     # Copies are made for the rare batch that needs them only, at the price of one look.
     if bool(diverged.any()):
-        params = _where_task(diverged, _best_of(iterates), params)
+        params = choose_by_task(diverged, _best_of(iterates), params)
     return params, diverged
 
 
@@ -356,12 +356,12 @@ def _best_of(iterates: list[_Iterate]) -> Parameters:
     for iterate in iterates[1:]:
         losses = iterate.losses()
         better = losses < least
-        best = _where_task(better, iterate.params, best)
+        best = choose_by_task(better, iterate.params, best)
         least = torch.where(better, losses, least)
     return best
 
 
-def _where_task(choose: Tensor, first: Parameters, second: Parameters) -> Parameters:
+def choose_by_task(choose: Tensor, first: Parameters, second: Parameters) -> Parameters:
     """Per task, the first parameters where `choose` (n_tasks,), else the second."""
     return {
         name: torch.where(choose.view(-1, *[1] * (p.ndim - 1)), p, second[name])

@@ -31,9 +31,9 @@ from sklearn_meta.functional import (
     vmap_forward,
     zero_padding,
 )
-from sklearn_meta.functional.compiled import has_kernel, takes
+from sklearn_meta.functional.compiled import has_kernel, is_served
 from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
-from sklearn_meta.functional.formulas import FORMULAS
+from sklearn_meta.functional.formulas import FORMULAS, Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
@@ -330,7 +330,7 @@ class GradientLearner(nn.Module):
         if not is_known(criterion, self.likelihood):
             return None
         rates, n_steps = self._current_rates(), self._n_steps()
-        formulas = FORMULAS[self.engine]
+        formulas = self._formulas(start)
         return InnerLoop(
             self._chain, start, rates, n_steps, self.second_order, formulas
         )
@@ -367,10 +367,13 @@ class GradientLearner(nn.Module):
     @property
     def engine(self) -> str:
         """How the inner loop is computed; see Attributes."""
-        if self._engine != "compiled":
-            return self._engine
-        first = next(self.parameters())  # the others are where it is
-        return "compiled" if takes(first) and has_kernel(self._chain) else "recursion"
+        return self._engine_for(next(self.parameters()))  # the others are where it is
+
+    def _engine_for(self, parameter: Tensor) -> str:
+        """How the inner loop is computed with a parameter like this one."""
+        if self._engine == "compiled" and not is_served(parameter):
+            return "recursion"
+        return self._engine
 
     @engine.setter
     def engine(self, name: str) -> None:
@@ -439,6 +442,10 @@ class GradientLearner(nn.Module):
         """Names of the parameters that each task starts by itself."""
         return ("head.weight", "head.bias") if self.head == "prototypes" else ()
 
+    def _formulas(self, params: dict[str, Tensor]) -> Formulas:
+        """The functions of an engine that knows formulas, for these parameters."""
+        return FORMULAS[self._engine_for(params[self._chain[0][0] + ".weight"])]
+
     def _is_recursive(self, params: dict[str, Tensor]) -> bool:
         """Whether formulas serve these parameters."""
         return self._engine in FORMULAS and self._chain_names <= params.keys()
@@ -505,7 +512,7 @@ class GradientLearner(nn.Module):
     ) -> Tensor:
         """Outputs (n_tasks, n_rows, n_outputs) of encoded rows."""
         if self._is_recursive(params):
-            outputs = FORMULAS[self.engine].run(self._chain, params, rows)
+            outputs = self._formulas(params).run(self._chain, params, rows)
             if self.head == "linear":
                 return outputs
             logits = self._logit_scale(params["head.weight"]) * outputs
@@ -572,7 +579,7 @@ class GradientLearner(nn.Module):
         """Run the inner loop of a perceptron by formulas."""
         start, lr = self._absorb_scale(start, self._current_rates())
         loss = self._known_loss(Y, mask, support, offset)
-        formulas = FORMULAS[self.engine]
+        formulas = self._formulas(start)
         if self._is_differentiable():
             params = formulas.adapt(
                 self._chain,

@@ -1,14 +1,21 @@
 """MAML with implicit gradients (iMAML)."""
 
-from torch import nn
+from collections.abc import Callable
 
-from sklearn_meta.functional import STD_FLOOR, solve_implicitly
+from torch import Tensor, nn
+
+from sklearn_meta.functional import (
+    STD_FLOOR,
+    descend_with_backtracking,
+    solve_implicitly,
+)
 from sklearn_meta.functional.evaluation import Evaluate, evaluate_near
 from sklearn_meta.functional.implicit import (
     Curvature,
     curvature_by_autograd,
     curvature_by_formulas,
 )
+from sklearn_meta.functional.inner_optimizers import follow_gradient
 from sklearn_meta.learners.gradient import Params
 from sklearn_meta.learners.path_free import PathFreeLearner, Support, leaves
 
@@ -27,7 +34,8 @@ class ImplicitLearner(PathFreeLearner):
     head : {"linear", "prototypes"}, default="linear"
         As of :class:`GradientLearner`.
     inner_lr : float, default=0.05
-        Learning rate of the inner loop, > 0.
+        Learning rate of the inner loop, > 0; with "sgd", half of it for a task each
+        time that a step would lead up.
     inner_steps : int, default=16
         Steps of the inner loop in training, >= 0. The outer gradient is exact where
         they reach the minimum.
@@ -51,7 +59,10 @@ class ImplicitLearner(PathFreeLearner):
 
     Notes
     -----
-    Unlike in the authors' code, every inner step feels the pull, and damping is off. A
+    Unlike in the authors' code, every inner step feels the pull, and damping is off.
+    The outer gradient does not see the steps, so nothing keeps it from weights at which
+    steps of a given size diverge; in regression it comes there within a thousand outer
+    steps. Hence a step that leads up is taken back, and the rate of its task halved. A
     direction in which :math:`I + H / \lambda` is not positive, which a network may
     have, ends the conjugate gradients of its task.
 
@@ -105,6 +116,19 @@ class ImplicitLearner(PathFreeLearner):
         """Equation 3 of the paper."""
         centre = {name: p.detach() for name, p in start.items()}
         return evaluate_near(evaluate, centre, self.proximity)
+
+    def _solve(
+        self,
+        evaluate: Evaluate,
+        start: Params,
+        visit: Callable[[Params], None] | None,
+    ) -> tuple[Params, Tensor]:
+        """Where plain steps lead that never go up, or those of another rule."""
+        if self.rule is not follow_gradient:
+            return super()._solve(evaluate, start, visit)
+        return descend_with_backtracking(
+            evaluate, start, self.inner_lr, self._n_steps(), visit=visit
+        )
 
     def _attach(self, start: Params, ended: Params, support: Support) -> Params:
         """Equation 6 of the paper."""

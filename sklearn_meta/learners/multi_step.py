@@ -14,6 +14,9 @@ from sklearn_meta.learners.gradient import GradientLearner, Params
 ANNEALING = 0.15
 # Least weight of an earlier step until then, times the number of steps.
 LEAST_WEIGHT = 0.03
+# An outer step of 1e-3 changes a rate by a hundredth, as at the paper's rates of 0.1,
+# whatever they start at: in units of their own, small ones would change sign.
+RATE_SPEED = 10.0
 
 
 class MultiStepLearner(GradientLearner):
@@ -45,8 +48,8 @@ class MultiStepLearner(GradientLearner):
 
     Attributes
     ----------
-    rates : nn.ParameterList
-        For every parameter that adapts, the rates of shape (inner_steps,).
+    log_rates : nn.ParameterList
+        What is learned: logarithms of the rates over `inner_lr`, divided by ten.
 
     Raises
     ------
@@ -55,9 +58,10 @@ class MultiStepLearner(GradientLearner):
 
     Notes
     -----
-    Of the paper's other parts, the annealed outer rate is the outer loop's own; second
-    order is used from the start; and batch normalisation by step has no place, since
-    batch statistics are refused.
+    Unlike in the paper, rates are learned through their logarithms, so that they stay
+    positive and move in proportion. Of its other parts, the annealed outer rate is the
+    outer loop's own; second order is used from the start; and batch normalisation by
+    step has no place, since batch statistics are refused.
 
     References
     ----------
@@ -148,17 +152,23 @@ class MultiStepLearner(GradientLearner):
         """The recursion knows one rate for all steps, and a loss after the last."""
         return False
 
+    @property
+    def rates(self) -> list[Tensor]:
+        """For every parameter that adapts, the rates of shape (inner_steps,)."""
+        return [self.inner_lr * (RATE_SPEED * log).exp() for log in self.log_rates]
+
     def _add_rates(self) -> None:
         """One learned rate for every step and adapted parameter."""
         self._rate_names = (*self._network_parameters(), *self._head_names())
-        self.rates = nn.ParameterList(
-            torch.full((self.inner_steps,), self.inner_lr) for _ in self._rate_names
+        self.log_rates = nn.ParameterList(
+            torch.zeros(self.inner_steps) for _ in self._rate_names
         )
 
     def _current_rates(self) -> list[Rates]:
         """The rates of every step."""
+        rates = dict(zip(self._rate_names, self.rates, strict=True))
         return [
-            {n: rate[k] for n, rate in zip(self._rate_names, self.rates, strict=True)}
+            {name: rate[k] for name, rate in rates.items()}
             for k in range(self.inner_steps)
         ]
 

@@ -22,6 +22,7 @@ from sklearn_meta.functional import (
     squared_error_with_noise,
     zero_padding,
 )
+from sklearn_meta.functional.compiled import compiled_outer_loss
 from sklearn_meta.functional.formulas import Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import Chain
@@ -105,29 +106,50 @@ def loss_by_formulas(
     Tensor of shape ()
         The loss. Autograd knows its first derivatives.
     """
+    compute = _in_one_call if loop.formulas.by_task else _in_parts
     with torch.no_grad():
-        whole, query_whole = support.is_whole(), query.is_whole()
-        if loop.formulas.by_task:
-            parts = [
-                _Part(slice(None), *(rows.mask.shape[1] for rows in (support, query)))
-            ]
-        else:
-            order, parts = _plan_parts(loop, support.mask, query.mask, whole)
-            support = _in_order(support, order, whole)
-            query = _in_order(query, order, query_whole)
-        inner = _known_loss(support, noise, n_offsets, whole)
-        outer = _known_loss(query, noise, n_offsets, query_whole)
-        outer = outer.times(_share(query.mask, query.Y, query_whole))
-        losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
-        inputs = [*loop.start.values(), *learned_rates(loop.lr).values()]
+        losses, gradients = compute(loop, support, query, noise, n_offsets)
         value = losses.sum()
-        if noise is not None:
-            added, of_noise = _noise_term(noise, losses, support.mask, query.mask)
-            value = value + added
-            inputs += noise[:2]
-            gradients += of_noise
+    inputs = [*loop.start.values(), *learned_rates(loop.lr).values()]
+    inputs += [] if noise is None else noise[:2]
     loss: Tensor = _KnownGradient.apply(value, gradients, *inputs)
     return loss
+
+
+def _in_one_call(
+    loop: InnerLoop, support: Rows, query: Rows, noise: Noise | None, n_offsets: int
+) -> tuple[Tensor, list[Tensor]]:
+    """What the tasks add to the loss, and its gradients; in C, task by task."""
+    losses, of_start, of_rates, of_noise = compiled_outer_loss(
+        loop.chain,
+        loop.start,
+        support,
+        query,
+        loop.lr,
+        loop.n_steps,
+        second_order=loop.second_order,
+        noise=noise,
+        n_offsets=n_offsets,
+    )
+    return losses, [*of_start.values(), *of_rates.values(), *of_noise]
+
+
+def _in_parts(
+    loop: InnerLoop, support: Rows, query: Rows, noise: Noise | None, n_offsets: int
+) -> tuple[Tensor, list[Tensor]]:
+    """What the tasks add to the loss, and its gradients; in torch, part by part."""
+    whole, query_whole = support.is_whole(), query.is_whole()
+    order, parts = _plan_parts(loop, support.mask, query.mask, whole)
+    support = _in_order(support, order, whole)
+    query = _in_order(query, order, query_whole)
+    inner = _known_loss(support, noise, n_offsets, whole)
+    outer = _known_loss(query, noise, n_offsets, query_whole)
+    outer = outer.times(_share(query.mask, query.Y, query_whole))
+    losses, gradients = _add_up(loop, support.X, inner, query.X, outer, parts)
+    if noise is not None:
+        added, of_noise = _noise_term(noise, losses, support.mask, query.mask)
+        losses, gradients = losses + added, gradients + of_noise
+    return losses, gradients
 
 
 def backward(loss: Tensor) -> None:
@@ -219,7 +241,7 @@ def _noise_term(
     # the losses have their share in them already
     scaled = losses / std.square()
     constant = 0.5 * math.log(2 * math.pi)
-    value = (share * (std.log() + constant) + 0.5 * scaled).sum()
+    value = share * (std.log() + constant) + 0.5 * scaled
     slope = (share - scaled) / std * raw.sigmoid()
     return value, [slope.sum(), (slope * log_count).sum()]
 

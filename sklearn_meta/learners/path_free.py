@@ -68,18 +68,31 @@ class PathFreeLearner(GradientLearner):
         start = self._stacked_start(start, len(rows))
         support = Support(rows, Y, mask, state, offset)
         with torch.set_grad_enabled(not self._is_recursive(start)):
-            ended, diverged = descend(
+            ended, diverged = self._solve(
                 self._objective(self._support_loss(start, support), start),
                 leaves(start),
-                self.inner_lr,
-                self._n_steps(),
-                rule=self.rule,
-                guard=not self.training,
-                visit=visit,
+                visit,
             )
         if self._is_differentiable():
             ended = self._attach(start, ended, support)
         return self._release_scale(ended), diverged
+
+    def _solve(
+        self,
+        evaluate: Evaluate,
+        start: Params,
+        visit: Callable[[Params], None] | None,
+    ) -> tuple[Params, Tensor]:
+        """Where the steps lead, and which tasks diverge."""
+        return descend(
+            evaluate,
+            start,
+            self.inner_lr,
+            self._n_steps(),
+            rule=self.rule,
+            guard=not self.training,
+            visit=visit,
+        )
 
     def _stacked_start(self, start: Params, n_tasks: int) -> Params:
         """Where each task starts, the scale of the logits being a part of its head."""

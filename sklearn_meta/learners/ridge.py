@@ -116,9 +116,10 @@ class RidgeLearner(nn.Module):
         else:
             self.log_scale = nn.Parameter(torch.tensor(0.0))
         n_outputs = 1 if likelihood == "gaussian" else n_shared_classes
+        self.embedding_size = embedding_size
         if n_outputs is not None:
-            size = embedding_size or _embedding_size(network)
-            self.head = nn.Linear(size, n_outputs)
+            self.embedding_size = embedding_size or _embedding_size(network)
+            self.head = nn.Linear(self.embedding_size, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -191,6 +192,26 @@ class RidgeLearner(nn.Module):
     ) -> Tensor | Gaussian:
         """Adapt to the support rows, then predict the query rows."""
         return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
+
+    def describe_rows(self, X: Tensor) -> Tensor:
+        """Return the features of rows, and what the head of all tasks makes of them.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_features)
+            Rows of any task.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, embedding_size + n_outputs)
+            What the ridge regression sees, without its constant, and the prediction for
+            a task without a support; ``n_outputs`` is 0 for classes local to the task.
+        """
+        features = self._embed(X.unsqueeze(0)).squeeze(0)
+        if not hasattr(self, "head"):
+            return features
+        base = add_offset(self.head(features), last_columns(X, self.n_offsets))
+        return torch.cat([features, base], -1)
 
     def _embed(self, X: Tensor) -> Tensor:
         """Features (n_tasks, n_rows, embedding_size) of about length 1."""

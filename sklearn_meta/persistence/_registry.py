@@ -7,9 +7,11 @@ from torch import nn
 
 from sklearn_meta import adapted, estimators, pipeline, task_column
 from sklearn_meta.averaging import ClassNoise, ShiftNoise
+from sklearn_meta.estimators.embedding import BlockScale
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.kept_models import AdaptedMembers
 from sklearn_meta.estimators.pooled import Shifts
+from sklearn_meta.estimators.level import Evidence, LevelModel
 from sklearn_meta.estimators.refit import OldRows, RefittedModels
 from sklearn_meta.estimators.stacked_members import AdaptedMixture, SharedColumns
 from sklearn_meta.pooling import PooledModel
@@ -32,11 +34,14 @@ RECORDS: dict[str, type] = {
         AdaptedMembers,
         AdaptedMixture,
         AdaptedTasks,
+        BlockScale,
         Checkpoint,
         ClassNoise,
         ClassWhitening,
         KernelHyperparameters,
         NumericScale,
+        Evidence,
+        LevelModel,
         OldRows,
         PooledModel,
         RandomIntercept,
