@@ -34,13 +34,22 @@ from score_store import ScoreStore
 
 # an interval over one split of five classes says little
 REPEATS = {REGRESSION: 3, SHARED: 3, NEW: 10}
+KINDS = tuple(dict.fromkeys(KIND.values()))
 GROUPS = ("practitioners", "ours")
+# those of the field that are not run unless asked for
+MORE_GROUPS = (*GROUPS, "relatives")
 
 
 def chosen_methods(kind, names):
     """Return methods by name; names may be those of groups."""
-    groups = {"practitioners": practitioners.METHODS[kind], "ours": ours.methods(kind)}
-    known = groups["practitioners"] | groups["ours"]
+    groups = {
+        "practitioners": practitioners.METHODS[kind],
+        "ours": ours.methods(kind),
+        "relatives": ours.relatives(kind),
+    }
+    known = {
+        name: method for group in groups.values() for name, method in group.items()
+    }
     chosen = {}
     for name in names:
         chosen |= groups[name] if name in groups else {name: known.get(name)}
@@ -137,9 +146,12 @@ def parse_arguments():
     parser = report.command_line(__doc__.split("\n")[0])
     parser.add_argument("--collections", nargs="+", default=list(KIND), choices=KIND)
     parser.add_argument(
-        "--methods", nargs="+", default=list(GROUPS), help=f"names, or {GROUPS}"
+        "--methods", nargs="+", default=list(GROUPS), help=f"names, or {MORE_GROUPS}"
     )
-    parser.add_argument("--repeats", type=int, help="splits of each collection")
+    parser.add_argument(
+        "--repeats", "--splits", type=int, help="splits of each collection"
+    )
+    parser.add_argument("--list", action="store_true", help="only print all names")
     parser.add_argument("--store", type=Path, default=report.RESULTS / "accuracy")
     parser.add_argument("--again", action="store_true", help="score known ones too")
     parser.add_argument(
@@ -151,11 +163,23 @@ def parse_arguments():
     parser.add_argument("--report", action="store_true", help="only write the tables")
     parser.add_argument("--of", default=DEFAULT, help="the method that is judged")
     args = parser.parse_args()
+    known = set(MORE_GROUPS).union(*(chosen_methods(k, MORE_GROUPS) for k in KINDS))
+    if unknown := set(args.methods) - known:
+        parser.error(f"unknown methods: {', '.join(unknown)}; --list shows all")
     if args.quick:
         args.collections, args.repeats = ["chickweight", "digits"], 1
         args.methods, args.of = ["linear, shifted", "kNN", "MAML"], "MAML"
         args.store = Path(tempfile.mkdtemp())
     return args
+
+
+def print_names():
+    """Print the collections and the methods of each kind."""
+    for kind in KINDS:
+        collections = [name for name in KIND if KIND[name] == kind]
+        print(f"{kind}: {', '.join(collections)}")
+        for group in MORE_GROUPS:
+            print(f"  {group}: " + "; ".join(chosen_methods(kind, [group])))
 
 
 def turns(args):
@@ -169,6 +193,9 @@ def turns(args):
 def main():
     """Score what is missing, or write the tables."""
     args = parse_arguments()
+    if args.list:
+        print_names()
+        return
     store, found = ScoreStore(args.store), {}
     warnings.simplefilter("ignore")
     if not args.report:

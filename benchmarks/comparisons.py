@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import report
 from held_out import NEW
-from ours import ESTIMATORS
+from ours import names
 
 MORE_IS_BETTER = {"accuracy"}
+OURS = names()
 
 
 class Comparison(NamedTuple):
@@ -49,7 +50,7 @@ class Comparison(NamedTuple):
 
 def is_practitioner(method):
     """Return whether a name is that of a practitioner's method."""
-    return method not in ESTIMATORS
+    return method not in OURS
 
 
 def compare(scores, collection, kind, k, metric, method, rivals=is_practitioner):

@@ -1,8 +1,9 @@
 """The estimators of the package as methods, each with its default settings.
 
-A line of ``ESTIMATORS`` is all that another one takes.
+A line of ``ESTIMATORS``, or of ``RELATIVES``, is all that another one takes.
 """
 
+import embedded
 import numpy as np
 from columns import preprocessing
 from episode_scores import COVERAGE, Normal
@@ -43,15 +44,51 @@ ESTIMATORS = {
     "ensemble of SVCs": ("TaskEnsemble", {"estimator": _SVC}, (SHARED,)),
 }
 
+# the same for what the field has besides: a group of its own
+RELATIVES = {
+    "FOMAML": ("MAML", {"variant": "fomaml"}, ALL_KINDS),
+    "ANIL": ("MAML", {"variant": "anil"}, ALL_KINDS),
+    "Meta-SGD on classes": ("MAML", {"variant": "metasgd"}, CLASSES),
+    "MAML++": ("MAML", {"variant": "maml++"}, ALL_KINDS),
+    "Reptile": ("MAML", {"variant": "reptile"}, ALL_KINDS),
+    "iMAML": ("MAML", {"variant": "imaml"}, ALL_KINDS),
+    "CNP": ("ModelBasedMeta", {"architecture": "cnp"}, ALL_KINDS),
+    "attentive": ("ModelBasedMeta", {"architecture": "attentive"}, ALL_KINDS),
+    "transformer on classes": ("ModelBasedMeta", {}, (NEW,)),
+    "hypernetwork": ("ModelBasedMeta", {"architecture": "hypernetwork"}, ALL_KINDS),
+    "recurrent": ("ModelBasedMeta", {"architecture": "recurrent"}, ALL_KINDS),
+    "latent CNP": (
+        "ModelBasedMeta",
+        {"architecture": "cnp", "latent_size": 8},
+        (REGRESSION, SHARED),
+    ),
+    "ProtoNet, network": ("ProtoNet", {"embedding": "network"}, (NEW,)),
+}
+
 
 def methods(kind):
     """Return our methods for one kind of collections, those that the package has."""
+    return _of_kind(ESTIMATORS, kind)
+
+
+def relatives(kind):
+    """Return the other methods of the field, and estimators on learned columns."""
+    return _of_kind(RELATIVES, kind) | embedded.methods(kind)
+
+
+def _of_kind(table, kind):
+    """Return the methods of a table that one kind of collections can have."""
     suffix = "Regressor" if kind == REGRESSION else "Classifier"
     return {
         name: MetaLearner(getattr(sklearn_meta, stem + suffix), settings)
-        for name, (stem, settings, kinds) in ESTIMATORS.items()
+        for name, (stem, settings, kinds) in table.items()
         if kind in kinds and hasattr(sklearn_meta, stem + suffix)
     }
+
+
+def names():
+    """Return the names of all that is not a practitioner's method."""
+    return {name for kind in ALL_KINDS for name in methods(kind) | relatives(kind)}
 
 
 class MetaLearner(Method):

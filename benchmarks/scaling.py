@@ -14,7 +14,13 @@ import report
 import torch
 from torch import nn
 
-from sklearn_meta import MAMLRegressor, ModelBasedMetaRegressor, ProtoNetClassifier
+from sklearn_meta import (
+    DeepKernelRegressor,
+    MAMLRegressor,
+    ModelBasedMetaRegressor,
+    ProtoNetClassifier,
+    RidgeHeadRegressor,
+)
 from sklearn_meta.functional import (
     build_mlp,
     categorical_nll,
@@ -28,11 +34,22 @@ FAMILIES = {
     "MAML, 5 steps": (MAMLRegressor(), squared_error_with_noise),
     "FOMAML, 5 steps": (MAMLRegressor(variant="fomaml"), squared_error_with_noise),
     "ANIL, 5 steps": (MAMLRegressor(variant="anil"), squared_error_with_noise),
+    "Meta-SGD, 5 steps": (MAMLRegressor(variant="metasgd"), squared_error_with_noise),
+    "MAML++, 5 steps": (MAMLRegressor(variant="maml++"), squared_error_with_noise),
+    "Reptile, 5 steps": (MAMLRegressor(variant="reptile"), squared_error_with_noise),
+    "iMAML, 5 steps": (MAMLRegressor(variant="imaml"), squared_error_with_noise),
     "ProtoNet": (ProtoNetClassifier(embedding="network"), categorical_nll),
+    "whitened ProtoNet": (ProtoNetClassifier(embedding="whitened"), categorical_nll),
+    "ridge head": (RidgeHeadRegressor(), gaussian_nll),
+    "deep kernel": (DeepKernelRegressor(), gaussian_nll),
     "CNP": (ModelBasedMetaRegressor("cnp"), gaussian_nll),
     "attentive": (ModelBasedMetaRegressor("attentive"), gaussian_nll),
     "transformer": (ModelBasedMetaRegressor("transformer"), gaussian_nll),
+    "hypernetwork": (ModelBasedMetaRegressor("hypernetwork"), gaussian_nll),
+    "recurrent": (ModelBasedMetaRegressor("recurrent"), gaussian_nll),
 }
+# what a plain loop by autograd can stand for; for others it is the learner's own loop
+PLAIN_LOOPS = ("maml", "fomaml", "anil")
 
 
 def flat_tasks(n_tasks, classify, rng):
@@ -65,6 +82,10 @@ def draw_stack(n_tasks, classify):
 def stacked_loss(learner, criterion, stack):
     """Return the loss of the package: all tasks in one call."""
     *support, X_query, Y_query = stack
+    if hasattr(learner, "training_loss"):
+        mask = torch.ones(X_query.shape[:2], dtype=torch.bool)
+        rows = (*support, X_query, Y_query, mask)
+        return learner.training_loss(*rows, criterion=criterion, progress=1.0)
     return criterion(learner(*support, X_query), Y_query).mean()
 
 
@@ -123,7 +144,7 @@ def compare_step(estimator, criterion, n_tasks, n_rounds):
     parameters = [p for p in learner.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, fused=True)
     loop_optimizer, loop_loss = optimizer, partial(looped_loss, learner, criterion)
-    if isinstance(estimator, MAMLRegressor):
+    if getattr(estimator, "variant", "") in PLAIN_LOOPS:
         network = build_mlp(N_FEATURES, estimator.hidden_layer_sizes, 1, "relu")
         loop_optimizer = torch.optim.AdamW(network.parameters(), fused=True)
         loop_loss = partial(gradient_loop_loss, network, estimator.variant)
