@@ -1,5 +1,6 @@
 """One model of all rows, corrected by the support of a new task: what to beat."""
 
+import copy
 from abc import abstractmethod
 from numbers import Integral
 from typing import Any, NamedTuple, Self
@@ -28,6 +29,7 @@ from sklearn_meta.functional import STD_FLOOR
 from sklearn_meta.pooling import (
     PooledModel,
     class_probabilities,
+    fit_member,
     fit_pooled,
     predict_numbers,
 )
@@ -367,6 +369,17 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
         if not self._shifts_tasks():
             counts, total = 0 * counts, 0 * total
         return Shifts(*self.intercept_.posterior(counts, total))
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        level = self.intercept_.posterior(np.zeros(1), np.zeros((1, 1)))
+        new.adapted_ = Shifts(*level)
+        if self.correction == "refit":
+            model = fit_member(self.pooled_.model, *self.old_rows_)
+            new.adapted_ = RefittedModels([model], *level)
+        new.task_names_ = None
+        return new
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray

@@ -1,7 +1,9 @@
 """Mixtures of meta-estimators, weighed by what they said of held-out tasks."""
 
+import copy
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Self
 
@@ -308,17 +310,26 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         weights = interpolate_weights(
             self.shots_, self.weights_, self._shots_of_tasks(rows)
         )
-        weights = drop_negligible(weights)
+
+        def adapt_to_view(model: Any, place: int) -> Any:
+            own = rows._replace(X=self.shared_.view(rows.X, place))
+            return adapt_member(model, own)
+
+        self.adapted_ = self._mix(drop_negligible(weights), adapt_to_view)
+        self.task_names_ = rows.names
+
+    def _mix(
+        self, weights: np.ndarray, adapted: Callable[[Any, int], Any]
+    ) -> AdaptedMixture:
+        """Mix what ``adapted(model, member)`` returns for the members that matter."""
         models, member = [], []
         for place in np.flatnonzero(weights.max(0)):
-            own = rows._replace(X=self.shared_.view(rows.X, place))
             fitted = self.estimators_[place]
-            models += [adapt_member(model, own) for model in fitted]
+            models += [adapted(model, place) for model in fitted]
             member += [place] * len(fitted)
         count = np.bincount(member, minlength=weights.shape[1])[member]
         place = np.array(member)
-        self.adapted_ = AdaptedMixture(models, place, weights[:, place] / count)
-        self.task_names_ = rows.names
+        return AdaptedMixture(models, place, weights[:, place] / count)
 
     def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
         """Return the number of shots of each support."""
@@ -503,6 +514,16 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
 
     def _weigh(self, said: list[np.ndarray], weight: list[np.ndarray]) -> np.ndarray:
         return score_weights(self.held_out_scores_)
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        new.adapted_ = self._mix(
+            drop_negligible(self.weights_[:1]),
+            lambda model, _: model._without_support(),
+        )
+        new.task_names_ = None
+        return new
 
     def _gaussians(
         self, X: np.ndarray, codes: np.ndarray
