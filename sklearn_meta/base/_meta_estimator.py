@@ -383,6 +383,12 @@ class BaseMetaEstimator(
             adapted = adapt_in_chunks(
                 self.learner_, self._scale(rows.X), targets, rows.sizes, self.device_
             )
+        self._keep_adapted(adapted, attributes, rows)
+
+    def _keep_adapted(
+        self, adapted: AdaptedTasks, attributes: dict, rows: TaskRows
+    ) -> None:
+        """Set what was learned of the tasks of these rows."""
         _warn_of_divergence(adapted, rows)
         vars(self).update(attributes)
         self.adapted_ = adapted
