@@ -76,12 +76,12 @@ class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
                 "it is wrapped; to score on many tasks, give the meta estimator and "
                 "few_shot_scorer to the tool."
             )
-        self._check_labels(y)
-        self.estimator_ = adapt(self.meta_estimator, X, y)
+        self.estimator_ = adapt(self.meta_estimator, X, self._check_labels(y))
         for name in ("n_features_in_", "feature_names_in_", "classes_"):
             vars(self).pop(name, None)
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
+        self._learn_codes()
         return self
 
     def adapt(self, X_support: Any, y_support: Any) -> Self:
@@ -101,8 +101,12 @@ class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
         """
         return self.fit(X_support, y_support)
 
-    def _check_labels(self, y: Any) -> None:
-        """Nothing to check of a numeric target beyond what the estimator checks."""
+    def _check_labels(self, y: Any) -> Any:
+        """Return the target that the meta estimator learns from."""
+        return y
+
+    def _learn_codes(self) -> None:
+        """Learn what numbers stand for labels; a numeric target has none."""
 
     def _adapted(self) -> Any:
         """Return the adapted estimator."""
@@ -115,7 +119,8 @@ class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         """Share what was learned across tasks, and no parameter."""
-        return type(self)(_with_own_params(self.meta_estimator))
+        params = self.get_params(deep=False)
+        return type(self)(**{k: _with_own_params(v) for k, v in params.items()})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -141,6 +146,10 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
         A classifier that was fitted on tasks, or a ``Pipeline`` or search with one;
         see :func:`sklearn_meta.adapt`. It is never changed. An ordinary classifier is
         cloned and fitted.
+    codes : array-like of shape (n_codes,), default=None
+        The labels that the numbers 0, 1, ... stand for, ``np.unique(y)`` of the task,
+        for tools that number labels before they fit; see Notes. None: ``fit`` gets the
+        labels themselves.
 
     Attributes
     ----------
@@ -148,7 +157,7 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
         A copy of the meta estimator, adapted to the rows of ``fit``.
     classes_ : ndarray of shape (n_classes,)
         The labels. Where labels are shared by all tasks, those of all tasks: a class
-        without rows in ``fit`` keeps a probability.
+        without rows in ``fit`` keeps a probability. With ``codes`` the numbers.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -170,9 +179,10 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
     before the wrapper is fitted on the few rows of one task, and the meta estimator
     then gets other features than it learned from.
 
-    ``StackingClassifier`` and ``VotingClassifier`` number the labels 0, 1, ... before
-    they fit. That fits estimators with ``label_mode_="task"``, or with shared labels
-    that are numbered so.
+    ``StackingClassifier``, ``VotingClassifier``, ``BaggingClassifier`` and the
+    probabilities of ``cross_val_predict`` number the labels 0, 1, ... before they fit.
+    Estimators with ``label_mode_="task"`` do not mind. Shared labels under other names
+    need ``codes=np.unique(y)``; probabilities are then those of these classes alone.
 
     Examples
     --------
@@ -185,6 +195,10 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
     >>> cross_val_score(AdaptedClassifier(meta), X, y, cv=3).shape
     (3,)
     """
+
+    def __init__(self, meta_estimator: Any, codes: Any = None) -> None:
+        super().__init__(meta_estimator)
+        self.codes = codes
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict the class of each row.
@@ -204,7 +218,12 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
         NotFittedError
             If ``fit`` was not called.
         """
-        return self._adapted().predict(X)
+        adapted = self._adapted()
+        if self.codes is None:
+            return adapted.predict(X)
+        if hasattr(adapted, "predict_proba"):
+            return self.predict_proba(X).argmax(1)
+        return _positions(adapted.predict(X), self.codes)
 
     @available_if(_adapted_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -225,27 +244,42 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
         NotFittedError
             If ``fit`` was not called.
         """
-        return self._adapted().predict_proba(X)
+        proba = self._adapted().predict_proba(X)
+        if self.codes is None:
+            return proba
+        column = _positions(self.codes, self.estimator_.classes_)
+        known = np.where(column < 0, 0, proba[:, column])
+        total = known.sum(1, keepdims=True)
+        return np.divide(
+            known, total, out=np.full(known.shape, 1 / len(column)), where=total > 0
+        )
 
     def _check_kind(self) -> None:
         """Raise if the meta estimator is no classifier."""
         if not is_classifier(self.meta_estimator):
             raise TypeError(_KIND_MESSAGE.format("classifier", self, "Regressor"))
 
-    def _check_labels(self, y: Any) -> None:
-        """Raise if shared labels come under other names, as composites make them."""
+    def _check_labels(self, y: Any) -> Any:
+        """Return labels in place of numbers; raise if shared labels are unknown."""
+        y = y if self.codes is None or y is None else _decode(y, self.codes)
         last = innermost(self.meta_estimator)
         if getattr(last, "label_mode_", None) != "shared" or y is None:
-            return
+            return y
         known, labels = set(last.classes_.tolist()), np.asarray(y).ravel().tolist()
         if unknown := [label for label in labels if label not in known]:
             raise ValueError(
                 f"The label {unknown[0]!r} was not seen across tasks: expected one of "
-                f"{last.classes_.tolist()}. StackingClassifier and VotingClassifier "
-                "number the labels 0, 1, ...: to use them, number the labels of the "
-                "tasks so before `fit` of the meta estimator, or fit it with "
-                "label_mode='task'."
+                f"{last.classes_.tolist()}. StackingClassifier, VotingClassifier, "
+                "BaggingClassifier and cross_val_predict of probabilities number the "
+                "labels of the task 0, 1, ...: to use them, give the labels, "
+                "AdaptedClassifier(meta_estimator, codes=np.unique(y))."
             )
+        return y
+
+    def _learn_codes(self) -> None:
+        """Let tools see the numbers that they gave."""
+        if self.codes is not None:
+            self.classes_ = np.arange(len(self.codes))
 
 
 class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
@@ -350,6 +384,28 @@ class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
 _KIND_MESSAGE = (
     "Expected meta_estimator to be a {0}, got {1.meta_estimator!r}. Use Adapted{2}."
 )
+
+
+def _decode(y: Any, codes: Any) -> np.ndarray:
+    """Return the labels that numbers stand for."""
+    y, codes = np.asarray(y).ravel(), np.asarray(codes)
+    if len(set(codes.tolist())) < len(codes) or codes.ndim != 1:
+        raise ValueError(f"Expected distinct labels as codes, got {codes.tolist()}.")
+    number = y.astype(int) if y.dtype.kind in "biuf" else np.full(len(y), -1)
+    bad = np.flatnonzero((number != y) | (number < 0) | (number >= len(codes)))
+    if len(bad):
+        raise ValueError(
+            f"Expected the numbers 0 to {len(codes) - 1}, which stand for "
+            f"{codes.tolist()}, got {y.tolist()[bad[0]]!r}. Set codes=None where fit "
+            "gets the labels themselves."
+        )
+    return codes[number]
+
+
+def _positions(labels: Any, among: Any) -> np.ndarray:
+    """Return the position of labels among others, -1 for those that are not there."""
+    place = {label: i for i, label in enumerate(np.asarray(among).tolist())}
+    return np.array([place.get(label, -1) for label in np.asarray(labels).tolist()])
 
 
 def _with_own_params(obj: Any) -> Any:

@@ -69,10 +69,12 @@ def _shuffle(sizes: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
     )
     keys = keys.bitwise_right_shift_(n_bits).bitwise_left_shift_(n_bits)
     keys |= numbers
-    keys.masked_fill_(numbers >= sizes.unsqueeze(1), torch.iinfo(torch.int64).max)
+    is_full = bool((sizes == width).all())
+    if not is_full:
+        keys.masked_fill_(numbers >= sizes.unsqueeze(1), torch.iinfo(torch.int64).max)
     keys.numpy().sort(axis=1)
     draws = keys[:, :n_draws] & (2**n_bits - 1)
-    return draws.masked_fill_(draws >= sizes.unsqueeze(1), 0)
+    return draws if is_full else draws.masked_fill_(draws >= sizes.unsqueeze(1), 0)
 
 
 def _first_distinct(sizes: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:

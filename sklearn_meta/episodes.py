@@ -5,6 +5,8 @@ many outer steps at once as row numbers; a step then gathers its rows, wherever 
 table lives. Nothing here loops over tasks.
 """
 
+import copy
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +42,11 @@ class Episodes(NamedTuple):
     Y_query: Tensor  # (n_tasks, n_query, n_outputs)
     query_mask: Tensor  # (n_tasks, n_query)
 
+    def split(self, n_tasks: int) -> "Iterator[Episodes]":
+        """Yield so many episodes at a time."""
+        parts = (part.split(n_tasks) for part in self)
+        return map(Episodes._make, zip(*parts, strict=True))
+
 
 class EpisodeRows(NamedTuple):
     """Row numbers of many episodes in the table of all rows, with masks."""
@@ -52,6 +59,11 @@ class EpisodeRows(NamedTuple):
     def select(self, episodes: slice) -> "EpisodeRows":
         """Return some of the episodes."""
         return EpisodeRows(*(part[episodes] for part in self))
+
+    def split(self, n_episodes: int) -> "Iterator[EpisodeRows]":
+        """Yield so many episodes at a time."""
+        parts = (part.split(n_episodes) for part in self)
+        return map(EpisodeRows._make, zip(*parts, strict=True))
 
     def to(self, device: torch.device) -> "EpisodeRows":
         """Return the row numbers on a device."""
@@ -100,11 +112,31 @@ class RowEpisodeSampler:
     ) -> None:
         self.X, self.Y = X, Y
         self.log_uniform = log_uniform
-        self.sizes = torch.as_tensor(sizes)
-        self.starts = self.sizes.cumsum(0) - self.sizes
-        room = int(self.sizes.max()) - 1
-        self.n_support = (min(n_support[0], room), min(n_support[1], room))
-        self.n_queries = min(n_queries, room)
+        self._asked = (*n_support, n_queries)
+        sizes = torch.as_tensor(sizes)
+        self._choose(sizes, sizes.cumsum(0) - sizes)
+
+    def _choose(self, sizes: Tensor, starts: Tensor) -> None:
+        """Set the tasks to draw from, and how many rows they have to give."""
+        self.sizes, self.starts = sizes, starts
+        room = int(sizes.max()) - 1
+        low, high, self.n_queries = (min(n, room) for n in self._asked)
+        self.n_support = (low, high)
+
+    def select(self, keep: np.ndarray) -> "RowEpisodeSampler":
+        """Return a sampler of the tasks where ``keep`` (n_tasks,) is True.
+
+        It shares the table: tasks are held out without a copy of their rows.
+        """
+        chosen = torch.as_tensor(keep)
+        new = copy.copy(self)
+        new._choose(self.sizes[chosen], self.starts[chosen])
+        return new
+
+    def targets(self) -> Tensor:
+        """Return the targets (n_rows, n_outputs) of its own tasks."""
+        rows = row_runs(self.starts, self.sizes)
+        return self.Y[rows.to(self.Y.device)]
 
     @property
     def n_tasks(self) -> int:
@@ -129,12 +161,18 @@ class RowEpisodeSampler:
         """Look the rows up in the table."""
         return Episodes(
             _look_up(self.X, rows.support),
-            _look_up(self.Y, rows.support).mul_(rows.support_mask.unsqueeze(-1)),
+            _zero_padding_(_look_up(self.Y, rows.support), rows.support_mask),
             rows.support_mask,
             _look_up(self.X, rows.query),
-            _look_up(self.Y, rows.query).mul_(rows.query_mask.unsqueeze(-1)),
+            _zero_padding_(_look_up(self.Y, rows.query), rows.query_mask),
             rows.query_mask,
         )
+
+
+def row_runs(starts: Tensor, sizes: Tensor) -> Tensor:
+    """Return the row numbers of runs of rows, one run after another."""
+    offsets = sizes.cumsum(0) - sizes
+    return (starts - offsets).repeat_interleave(sizes) + torch.arange(int(sizes.sum()))
 
 
 class ClassEpisodeSampler:
@@ -227,14 +265,28 @@ class ClassEpisodeSampler:
     def _labels(self, mask: Tensor) -> Tensor:
         """One-hot ways of rows that lie way by way, (n_episodes, n_rows, n_ways)."""
         eye = torch.eye(self.n_ways, dtype=self.X.dtype, device=mask.device)
-        rows_per_way = mask.shape[1] // self.n_ways
-        return eye.repeat_interleave(rows_per_way, dim=0) * mask.unsqueeze(-1)
+        labels = eye.repeat_interleave(mask.shape[1] // self.n_ways, dim=0)
+        if _is_whole(mask):
+            return labels.expand(len(mask), -1, -1)
+        return labels * mask.unsqueeze(-1)
 
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:
     """Return the rows of a table, (n_episodes, n_rows, n_columns)."""
-    # several times faster than table[rows]
-    return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+    if table.device.type != "cpu":
+        return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+    # numpy takes half as long as torch
+    return torch.from_numpy(table.numpy().take(rows.numpy(), axis=0))
+
+
+def _zero_padding_(values: Tensor, mask: Tensor) -> Tensor:
+    """Set values (n_episodes, n_rows, n_columns) of padding to zero, in place."""
+    return values if _is_whole(mask) else values.mul_(mask.unsqueeze(-1))
+
+
+def _is_whole(mask: Tensor) -> bool:
+    """Return whether there is no padding. A GPU is not asked: it would have to wait."""
+    return mask.device.type == "cpu" and bool(mask.all())
 
 
 def split_draws(

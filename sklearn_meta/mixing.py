@@ -15,6 +15,7 @@ __all__ = [
     "mixture_moments",
     "mixture_quantiles",
     "pool_weights",
+    "pool_weights_on_grid",
     "score_weights",
 ]
 
@@ -22,6 +23,8 @@ __all__ = [
 SHARPNESS = 30.0
 # weight of "all members alike" beside the held-out rows
 UNIFORM_SHARE = 0.01
+# weight of the rows at a neighbouring number of shots beside those at its own
+NEIGHBOUR_SHARE = 0.3
 EM_STEPS = 500
 BISECTIONS = 60
 # numbers that a step of the bisection holds at most
@@ -91,6 +94,37 @@ def pool_weights(probability: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
             return new
         weights = new
     return weights
+
+
+def pool_weights_on_grid(
+    probability: list[np.ndarray], row_weight: list[np.ndarray]
+) -> np.ndarray:
+    """Weigh members at each number of shots, with a look at its neighbours.
+
+    Few tasks tell little of the best weights; those at similar numbers of shots are
+    similar.
+
+    Parameters
+    ----------
+    probability : list of ndarray of shape (n_members, n_rows)
+        What each member said of the true class, for each number of shots.
+    row_weight : list of ndarray of shape (n_rows,)
+        Weights that sum to 1, for each number of shots.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_grid, n_members)
+        As of `pool_weights`, from rows at the own number of shots and, with 0.3 of
+        their weight, at the next smaller and the next larger one.
+    """
+    weights = []
+    for k in range(len(probability)):
+        near = range(max(k - 1, 0), min(k + 2, len(probability)))
+        share = [1.0 if j == k else NEIGHBOUR_SHARE for j in near]
+        rows = [part * row_weight[j] for j, part in zip(near, share, strict=True)]
+        said = np.hstack([probability[j] for j in near])
+        weights.append(pool_weights(said, np.concatenate(rows) / sum(share)))
+    return np.stack(weights)
 
 
 def interpolate_weights(

@@ -96,7 +96,9 @@ VARIANTS = [
     (ModelBasedMetaRegressor, {"architecture": "recurrent"}),
     (ModelBasedMetaRegressor, {"latent_size": 2, "architecture": "transformer"}),
     (ModelBasedMetaClassifier, {"latent_size": 2, "label_mode": "task"}),
+    (PooledClassifier, {"correction": "level"}),
     (PooledClassifier, {"correction": "refit"}),
+    (PooledRegressor, {"correction": "level"}),
     (PooledRegressor, {"correction": "none"}),
     (PooledRegressor, {"correction": "refit"}),
     (RidgeHeadClassifier, {"label_mode": "task"}),
@@ -125,11 +127,12 @@ def small(estimator_class, **params):
 
 
 def members_of(mixture_class):
-    """Return cheap members of a mixture."""
+    """Return cheap members of a mixture, which are fitted on several folds."""
+    few = {"max_iter": 3, "meta_batch_size": 2}
     if is_classifier(mixture_class()):
-        members = [small(ProtoNetClassifier), small(MAMLClassifier)]
+        members = [small(ProtoNetClassifier, **few), small(MAMLClassifier, **few)]
     else:
-        members = [small(PooledRegressor), small(DeepKernelRegressor)]
+        members = [small(PooledRegressor), small(DeepKernelRegressor, **few)]
     return [(type(member).__name__, member) for member in members]
 
 

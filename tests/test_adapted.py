@@ -21,6 +21,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from small_estimators import class_tasks, regression_tasks, small
 
@@ -140,11 +141,64 @@ def test_fit_when_labels_were_numbered_by_a_tool_then_says_so():
     meta = small(ProtoNetClassifier).fit(class_tasks())
     X, y = class_tasks(1, seed=7)[0]
     stack = StackingClassifier([("meta", AdaptedClassifier(meta))])
-    with pytest.raises(ValueError, match="StackingClassifier and VotingClassifier"):
+    with pytest.raises(ValueError, match=r"VotingClassifier.*codes=np.unique\(y\)"):
         stack.fit(X, y)
 
 
 # ---------------------------------------------------------------- clones
+
+
+def test_codes_when_given_then_numbers_stand_for_labels(rng):
+    # a class that the task lacks has no number, and no probability
+    meta = small(ProtoNetClassifier).fit(class_tasks(labels=("a", "b", "c")))
+    X, y = rng.normal(size=(6, 2)), np.array([0, 1, 0, 1, 0, 1])
+    model = AdaptedClassifier(meta, codes=["a", "c"]).fit(X, y)
+    assert model.classes_.tolist() == [0, 1]
+    expected = adapt(meta, X, np.array(["a", "c"])[y]).predict_proba(X)[:, [0, 2]]
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(X), expected)
+    np.testing.assert_array_equal(model.predict(X), expected.argmax(1))
+    assert clone(model).codes == ["a", "c"]
+
+
+def test_codes_when_a_fold_lacks_a_label_then_it_has_no_probability(classifier, rng):
+    # local labels are those of the rows of `fit`, the tool's are those of the task
+    meta = small(ProtoNetClassifier, label_mode="task").fit(class_tasks())
+    X, y = rng.normal(size=(4, 2)), np.array([0, 2, 0, 2])
+    model = AdaptedClassifier(meta, codes=["x", "y", "z"]).fit(X, y)
+    proba = model.predict_proba(X)
+    np.testing.assert_array_equal(proba[:, 1], 0)
+    np.testing.assert_allclose(proba.sum(1), 1)
+    assert set(model.predict(X)) <= {0, 2}
+
+
+def test_codes_when_the_wrapped_has_no_probabilities_then_labels_are_numbered(rng):
+    # an ordinary classifier is cloned and fitted
+    X = rng.normal(size=(20, 2))
+    y = (X[:, 0] > 0).astype(int)
+    model = AdaptedClassifier(LinearSVC(), codes=["no", "yes"]).fit(X, y)
+    assert (model.predict(X) == y).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("codes", "y", "message"),
+    [
+        (["a", "a"], [0, 1], "Expected distinct labels as codes"),
+        (
+            ["a", "b"],
+            ["a", "b"],
+            "the numbers 0 to 1.*got 'a'. Set codes=None",
+        ),
+        (["a", "b"], [0, 2], "got 2"),
+        (["a", "b"], [0, 0.5], "got 0.5"),
+        (["a", "q"], [0, 1], "The label 'q' was not seen across tasks"),
+    ],
+)
+def test_codes_when_wrong_then_say_what_is_expected(codes, y, message):
+    # labels under wrong names would be learned without a word
+    meta = small(ProtoNetClassifier).fit(class_tasks(labels=("a", "b")))
+    with pytest.raises(ValueError, match=message):
+        AdaptedClassifier(meta, codes=codes).fit(np.eye(2), y)
 
 
 def test_clone_when_made_then_shares_weights_and_no_parameter(classifier):

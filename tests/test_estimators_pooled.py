@@ -27,7 +27,7 @@ def tilted_tasks(n_tasks=40, seed=0):
     return TaskCollection(tasks)
 
 
-@pytest.mark.parametrize("correction", ["shift", "refit"])
+@pytest.mark.parametrize("correction", ["shift", "level", "refit"])
 def test_regressor_when_tasks_differ_in_level_learns_it(correction):
     """The tasks are one line with levels of their own; the pooled model misses them."""
     tasks = regression_tasks(60)
@@ -43,7 +43,7 @@ def test_regressor_when_tasks_differ_in_level_learns_it(correction):
     assert scores[0] > -0.2 and scores[1] < -2
 
 
-@pytest.mark.parametrize("correction", ["shift", "refit"])
+@pytest.mark.parametrize("correction", ["shift", "level", "refit"])
 def test_classifier_when_tasks_differ_in_level_learns_it(correction):
     """Four rows tell whether a task leans to one class."""
     tasks = tilted_tasks()
@@ -87,13 +87,13 @@ def test_none_predicts_what_the_pooled_model_says():
 
 
 @pytest.mark.parametrize("cls", [PooledRegressor, PooledClassifier])
-@pytest.mark.parametrize("correction", ["none", "shift", "refit"])
+@pytest.mark.parametrize("correction", ["none", "shift", "level", "refit"])
 def test_learn_prepared_equals_fit(cls, correction):
     """A mixture fits the pooled model once, for all of its members."""
     is_regressor = cls is PooledRegressor
     tasks = regression_tasks(10) if is_regressor else class_tasks(10)
     X, y, ids = tasks.to_flat()
-    base = Ridge() if is_regressor else LogisticRegression()
+    base = Ridge() if is_regressor else LogisticRegression(max_iter=1000)
     model = cls(base, correction=correction, random_state=0)
     rows = TaskRows(X, y, np.array([len(task) for task in tasks]), tasks.names)
     classes = None if is_regressor else np.unique(y)

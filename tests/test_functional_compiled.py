@@ -16,13 +16,13 @@ from torch import nn
 from sklearn_meta.functional import (
     InnerLoss,
     build_mlp,
+    compiled_call,
     cross_entropy_loss,
     perceptron_chain,
     squared_error_loss,
     stackable_layers,
 )
-from sklearn_meta.functional import compiled as compiled_module
-from sklearn_meta.functional.compiled import has_kernel, load_library
+from sklearn_meta.functional.compiled_call import has_kernel, load_library
 from sklearn_meta.functional.derivatives import activation_of
 from sklearn_meta.functional.formulas import FORMULAS
 from sklearn_meta.functional.perceptron import Chain
@@ -299,12 +299,21 @@ def test_types_that_do_not_fit_are_refused():
         COMPILED.run(*arguments)
 
 
+@needs_library
+def test_shapes_that_do_not_fit_are_refused():
+    # Memory beyond their end would be read.
+    problem = make_problem()
+    short = problem._replace(X_query=problem.X_query[:, :, :1])
+    with pytest.raises(ValueError, match=r"of shape \(3, 101, 2\); got \(3, 101, 1\)"):
+        short.outer_gradient(COMPILED, 2)
+
+
 def test_kernel_of_too_many_layers_or_an_unknown_activation_is_none(monkeypatch):
     # The recursion has no such bounds.
     deep = build_mlp(1, (2,) * 20, 1)
     assert not has_kernel(perceptron_chain(stackable_layers(deep)))
     tanh = activation_of(nn.Tanh())
-    monkeypatch.delitem(compiled_module._NUMBERS_OF_ACTIVATIONS, tanh)
+    monkeypatch.delitem(compiled_call.NUMBERS_OF_ACTIVATIONS, tanh)
     assert not has_kernel(perceptron_chain([("0", nn.Linear(1, 1)), ("1", nn.Tanh())]))
 
 

@@ -7,14 +7,23 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import is_regressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
-from small_estimators import class_tasks, outputs, regression_tasks, small
+from small_estimators import (
+    all_small,
+    class_tasks,
+    name_of,
+    outputs,
+    regression_tasks,
+    small,
+)
 from toy_estimators import ShiftRegressor
 
 from sklearn_meta import (
     MAMLRegressor,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleRegressor,
@@ -245,6 +254,19 @@ def test_adaptation_when_it_is_a_classifier_then_names_other_displays():
 # ---------------------------------------------------------------- all
 
 
+def test_axes_when_nothing_is_said_then_name_the_own_score_and_what_is_counted(tasks):
+    # "score" and "rows" leave the reader guessing.
+    classes = class_tasks()
+    model = small(ProtoNetClassifier).fit(classes)
+    of_classes = ShotCurveDisplay.from_estimator(model, classes, n_shots=[1, 2]).ax_
+    assert of_classes.get_xlabel() == "support rows per class"
+    assert of_classes.get_ylabel() == "accuracy"
+    of_numbers = ShotCurveDisplay.from_estimator(Ridge(), tasks, n_shots=[1, 2]).ax_
+    assert (of_numbers.get_xlabel(), of_numbers.get_ylabel()) == ("support rows", "R²")
+    points = TaskScoreDisplay.from_estimator(Ridge(), tasks, n_shots=2).ax_
+    assert points.get_xlabel() == "R²"
+
+
 def test_without_support_when_model_is_adapted_then_forgets_the_task(tasks):
     # What a model says before a task cannot depend on the last one.
     model = small(MAMLRegressor).fit(tasks)
@@ -257,6 +279,24 @@ def test_without_support_when_model_is_adapted_then_forgets_the_task(tasks):
     idle = small(MAMLRegressor).fit(tasks).set_params(adapt_steps=0)
     mean = idle.adapt(*tasks[0]).predict(X)
     np.testing.assert_allclose(expected[:, 0], mean)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in all_small() if is_regressor(e)],
+    ids=name_of,
+)
+def test_without_support_of_any_regressor_then_is_what_all_tasks_have_in_common(
+    estimator, tasks
+):
+    # The picture of an adaptation needs both sides of it.
+    estimator.fit(tasks).adapt(*tasks[0])
+    X = tasks[1].X
+    prior = outputs(without_support(estimator), X)
+    assert np.isfinite(prior).all()
+    fixed = isinstance(estimator, PooledRegressor) and estimator.correction == "none"
+    assert np.allclose(prior, outputs(estimator, X)) == fixed
+    np.testing.assert_allclose(outputs(without_support(estimator), X), prior)
 
 
 def test_import_when_matplotlib_is_missing_then_only_drawing_needs_it():

@@ -12,6 +12,7 @@ from sklearn_meta.mixing import (
     mixture_moments,
     mixture_quantiles,
     pool_weights,
+    pool_weights_on_grid,
     score_weights,
 )
 
@@ -116,3 +117,17 @@ def test_mixture_quantiles_when_there_is_no_level_then_there_is_no_column():
     member = np.zeros((2, 3))
     found = mixture_quantiles(member, member + 1, member + 0.5, np.empty(0))
     assert found.shape == (3, 0)
+
+
+def test_pool_weights_on_grid_looks_at_neighbours_alone():
+    """Few tasks tell little of the weights at one number of shots."""
+    good, bad = np.full(30, 0.9), np.full(30, 0.1)
+    said = [np.stack(pair) for pair in [(good, bad), (bad, good), (bad, good)]]
+    weights = pool_weights_on_grid(said, [np.full(30, 1 / 30)] * 3)
+    both = np.hstack([said[0], said[1]])
+    share = np.repeat([1 / 39, 0.3 / 39], 30)
+    np.testing.assert_allclose(weights[0], pool_weights(both, share), atol=1e-6)
+    # the first number of shots is no neighbour of the last one
+    np.testing.assert_allclose(
+        weights[2], pool_weights(said[2], np.full(30, 1 / 30)), atol=1e-6
+    )

@@ -1,12 +1,13 @@
 """One model of all rows, corrected by the support of a new task: what to beat."""
 
+import copy
 from abc import abstractmethod
 from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
@@ -15,12 +16,20 @@ from sklearn_meta.base import BaseTaskEstimator, PooledColumnsMixin
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
 from sklearn_meta.estimators.episode_rows import draw_episodes
+from sklearn_meta.estimators.level import (
+    Evidence,
+    LevelModel,
+    automatic_estimator,
+    draw_evidence,
+    fit_level_model,
+)
 from sklearn_meta.estimators.refit import OldRows, RefittedModels, refit_models
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.functional import STD_FLOOR
 from sklearn_meta.pooling import (
     PooledModel,
     class_probabilities,
+    fit_member,
     fit_pooled,
     predict_numbers,
 )
@@ -50,7 +59,7 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
     """Fit the pooled model and learn how supports correct it."""
 
     _parameter_constraints: dict = {
-        "correction": [StrOptions({"none", "shift", "refit"})],
+        "correction": [StrOptions({"none", "shift", "level", "refit"})],
         "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "random_state": ["random_state"],
     }
@@ -59,11 +68,19 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         """Learn what labels mean; numbers need nothing of the kind."""
 
     @abstractmethod
+    def _targets(self, rows: TaskRows) -> np.ndarray:
+        """Return targets, or one-hot labels, (n_rows, n_columns)."""
+
+    @abstractmethod
     def _residuals(self, rows: TaskRows) -> np.ndarray:
         """Return targets minus predictions of prepared rows, (n_rows, n_columns)."""
 
     def _learn_shift(self, rows: TaskRows) -> None:
         """Learn the prior of shifts, beyond that of residuals, from prepared rows."""
+
+    @abstractmethod
+    def _support_bounds(self) -> tuple[int, int]:
+        """Return the fewest and most rows of a support to learn from."""
 
     @abstractmethod
     def _shifts(self, rows: TaskRows) -> Shifts:
@@ -138,6 +155,7 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         self.intercept_ = fit_random_intercept(residuals, rows.sizes, floor)
         self._learn_shift(rows)
         self.n_tasks_ = len(rows.sizes)
+        self.level_ = self._learn_level(rows) if self._has_level_model() else None
         self._forget_adaptation()
         old = OldRows.of(self._raw(rows), residuals, self.intercept_)
         if rows.names is None:
@@ -145,6 +163,34 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
             self.old_rows_ = OldRows(old.X[:0], old.y[:0])
             self._adapt_to(rows)
         self.old_rows_ = old if self.correction == "refit" else None
+
+    def _has_level_model(self) -> bool:
+        """Return whether levels are features; one table tells of no levels."""
+        return self.correction == "level" and self.n_tasks_ > 1
+
+    def _learn_level(self, rows: TaskRows) -> LevelModel:
+        """Fit the model once more, on rows with what supports say of their tasks."""
+        rng = check_random_state(self.random_state)
+        seed, is_numeric = int(rng.randint(np.iinfo(np.int32).max)), is_regressor(self)
+        draws = draw_evidence(
+            self._targets(rows),
+            self._residuals(rows),
+            rows.sizes,
+            self._support_bounds(),
+            rng,
+        )
+        chosen = isinstance(self.estimator, str)
+        return fit_level_model(
+            automatic_estimator(is_numeric, seed) if chosen else self.pooled_.model,
+            rows._replace(X=self._beside_level(rows.X)),
+            draws,
+            self.intercept_,
+            is_numeric=is_numeric,
+        )
+
+    def _beside_level(self, X: np.ndarray) -> np.ndarray:
+        """Return what the level model reads of prepared rows beside the level."""
+        return X
 
     def _raw(self, rows: TaskRows) -> TaskRows:
         """Return prepared rows without the columns of the pooled model."""
@@ -161,6 +207,10 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
                 residuals,
                 self.intercept_,
             )
+        elif self._has_level_model():
+            self.adapted_ = Evidence.of_tasks(
+                self._targets(rows), self._residuals(rows), rows.sizes
+            )
         else:
             self.adapted_ = self._shifts(rows)
         self.task_names_ = rows.names
@@ -168,6 +218,15 @@ class _PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
     def _shifts_tasks(self) -> bool:
         """Return whether supports shift predictions; one table tells of no shifts."""
         return self.correction == "shift" and self.n_tasks_ > 1
+
+    def _ask_level_model(
+        self, X: np.ndarray, codes: np.ndarray, ask: Any
+    ) -> np.ndarray:
+        """Return ``ask(model, X)`` of prepared rows, by the model that reads levels."""
+        evidence: Evidence = self.adapted_.at(codes)
+        return ask(
+            self.level_.model, self.level_.features(self._beside_level(X), evidence)
+        )
 
     def _ask_refitted(self, X: np.ndarray, codes: np.ndarray, ask: Any) -> np.ndarray:
         """Return ``ask(model, X)`` of prepared rows, each by the model of its task."""
@@ -201,12 +260,13 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
         The scikit-learn regressor, or Pipeline, that is fitted on all rows. "auto"
         takes a linear model, gradient boosting or their mean, whichever has the least
         squared error out of fold, with folds split by task.
-    correction : {"shift", "none", "refit"}, default="shift"
+    correction : {"shift", "none", "level", "refit"}, default="shift"
         "shift" adds the level of the new task, shrunk by what levels were on old
-        tasks (a random intercept). "none" ignores the support. "refit" fits the
-        estimator again for each new task, on the old rows and its own, with the level
-        of each row's task as one more feature: every adaptation takes as long as the
-        first fit, and the old rows are kept.
+        tasks (a random intercept). "none" ignores the support. "level" fits the
+        estimator once more, on old rows with what other rows of their task say of its
+        level as features. "refit" fits the estimator again for each new task, on the
+        old rows and its own, with the level of each row's task as one more feature:
+        every adaptation takes as long as the first fit, and the old rows are kept.
     n_shots : int or (int, int), default=(1, 10)
         Support rows of a task in ``score``; the middle of a range.
     random_state : int, RandomState instance or None, default=None
@@ -220,6 +280,8 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
     intercept_ : RandomIntercept
         Mean and variance of the levels of tasks, and variance within tasks, of the
         errors on tasks that the model did not see.
+    level_ : LevelModel or None
+        With ``correction="level"``: the estimator that reads levels.
     n_tasks_ : int
         Tasks seen by ``fit``; 1 for one table.
     n_features_in_ : int
@@ -248,10 +310,19 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
     :math:`\sigma^2 + \tau^2 (1 - w)`. "refit" states this variance too. One table,
     without tasks, tells nothing of levels: it is not shifted.
 
+    "level" reads, beside a row and its out-of-fold prediction, the mean target and the
+    mean error of the support, both also shrunk, and learns from supports of random size
+    among the other rows of each old task (target encoding, in the terms of [2]_). For
+    "auto" it takes the mean of a linear model and boosting with small trees. Its
+    variance is a constant and a multiple of :math:`\tau^2 (1 - w)`, fitted to errors on
+    tasks left out.
+
     References
     ----------
     .. [1] G. K. Robinson, "That BLUP is a good thing: the estimation of random
        effects", Statistical Science, 1991, equation 1.2.
+    .. [2] D. Micci-Barreca, "A preprocessing scheme for high-cardinality categorical
+       attributes in classification and prediction problems", SIGKDD Explorations, 2001.
 
     Examples
     --------
@@ -283,8 +354,14 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
         self.n_shots = n_shots
         self.random_state = random_state
 
+    def _targets(self, rows: TaskRows) -> np.ndarray:
+        return rows.y[:, None]
+
     def _residuals(self, rows: TaskRows) -> np.ndarray:
         return (rows.y - rows.X[:, -1])[:, None]
+
+    def _support_bounds(self) -> tuple[int, int]:
+        return self._shot_range()
 
     def _shifts(self, rows: TaskRows) -> Shifts:
         """Return the levels of tasks given the support, or given nothing."""
@@ -293,10 +370,25 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
             counts, total = 0 * counts, 0 * total
         return Shifts(*self.intercept_.posterior(counts, total))
 
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        level = self.intercept_.posterior(np.zeros(1), np.zeros((1, 1)))
+        new.adapted_ = Shifts(*level)
+        if self.correction == "refit":
+            model = fit_member(self.pooled_.model, *self.old_rows_)
+            new.adapted_ = RefittedModels([model], *level)
+        new.task_names_ = None
+        return new
+
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the prediction in the unit of the target."""
+        if self._has_level_model():
+            variance = self.level_.variance(self.adapted_.at(codes))
+            mean = self._ask_level_model(X, codes, predict_numbers)
+            return mean, np.sqrt(variance)
         variance = self.adapted_.variance[codes, 0] + self.intercept_.within
         if self.correction == "refit":
             return self._ask_refitted(X, codes, predict_numbers), np.sqrt(variance)
@@ -316,13 +408,14 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         The scikit-learn classifier, or Pipeline, that is fitted on all rows; it needs
         ``predict_proba``. "auto" takes a linear model, gradient boosting or their
         mean, whichever has the least log-loss out of fold, with folds split by task.
-    correction : {"shift", "none", "refit"}, default="shift"
+    correction : {"shift", "none", "level", "refit"}, default="shift"
         "shift" adds a vector to the logits of the new task, shrunk by as much as
         helped on old tasks. It needs supports that are drawn without regard to class.
-        "none" ignores the support. "refit" fits the estimator again for each new task,
-        on the old rows and its own, with the level of each row's task as one more
-        feature per class: every adaptation takes as long as the first fit, and the old
-        rows are kept.
+        "none" ignores the support. "level" fits the estimator once more, on old rows
+        with what other rows of their task say of its level as features. "refit" fits
+        the estimator again for each new task, on the old rows and its own, with the
+        level of each row's task as one more feature per class: every adaptation takes
+        as long as the first fit, and the old rows are kept.
     n_shots : int or (int, int), default=(1, 10)
         Support rows for which the shrinkage is tuned: up to that many per class on
         average, and for a range as few rows as its lower end.
@@ -343,6 +436,8 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         errors of each class's probability on tasks that the model did not see.
     precision_ : ShiftPrecision
         Precision of the prior of shifts, by the number of support rows.
+    level_ : LevelModel or None
+        With ``correction="level"``: the estimator that reads levels.
     n_tasks_ : int
         Tasks seen by ``fit``; 1 for one table.
     n_features_in_ : int
@@ -373,7 +468,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
     over its support: the mode of the posterior of a random intercept [1]_. The
     precision :math:`\lambda` is the one that predicts queries best in episodes of old
     tasks with out-of-fold logits, for four sizes of support, and log-linear between
-    them.
+    them. "level" is that of :class:`PooledRegressor`, for each class.
 
     References
     ----------
@@ -413,8 +508,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
     def _learn_labels(self, rows: TaskRows, classes: Any = None) -> None:
         self._learn_shared_labels(rows, classes)
 
-    def _labels(self, rows: TaskRows) -> np.ndarray:
-        """Return one-hot labels (n_rows, n_classes)."""
+    def _targets(self, rows: TaskRows) -> np.ndarray:
         return one_hot(self._positions(rows), len(self.classes_))
 
     def _logits(self, X: np.ndarray) -> np.ndarray:
@@ -422,7 +516,14 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         return X[:, self.n_features_in_ :]
 
     def _residuals(self, rows: TaskRows) -> np.ndarray:
-        return self._labels(rows) - softmax(self._logits(rows.X), axis=1)
+        return self._targets(rows) - softmax(self._logits(rows.X), axis=1)
+
+    def _support_bounds(self) -> tuple[int, int]:
+        return self._support_range()
+
+    def _beside_level(self, X: np.ndarray) -> np.ndarray:
+        """Add probabilities, which linear models cannot make of their logarithms."""
+        return np.hstack([X, softmax(self._logits(X), axis=1)])
 
     def _learn_shift(self, rows: TaskRows) -> None:
         """Choose the precision of the prior on episodes of the old tasks."""
@@ -437,7 +538,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
     def _episodes(self, rows: TaskRows, n_support: int, seed: int) -> LogitEpisodes:
         """Draw episodes of the tasks with more than ``n_support`` rows."""
         rows = rows.select(rows.sizes > n_support)
-        logits, labels = self._logits(rows.X), self._labels(rows)
+        logits, labels = self._logits(rows.X), self._targets(rows)
         draws = draw_episodes(rows, (n_support, n_support), seed)
         support = draws.support[draws.is_support]
         return LogitEpisodes(
@@ -451,7 +552,7 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
 
     def _shifts(self, rows: TaskRows) -> Shifts:
         """Return the most probable shifts of the logits, or none."""
-        logits, labels = self._logits(rows.X), self._labels(rows)
+        logits, labels = self._logits(rows.X), self._targets(rows)
         shift = np.zeros((len(rows.sizes), len(self.classes_)))
         if self._shifts_tasks():
             precision = self.precision_.at(rows.sizes)
@@ -462,6 +563,8 @@ class PooledClassifier(TaskClassifierMixin, _PooledEstimator):
         """Return the probabilities in the columns of the labels."""
         if self.correction == "refit":
             return self._ask_refitted(X, codes, self._ask)
+        if self._has_level_model():
+            return self._ask_level_model(X, codes, self._ask)
         return softmax(self._logits(X) + self.adapted_.mean[codes], axis=1)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:

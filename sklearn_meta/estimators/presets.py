@@ -89,6 +89,7 @@ def _shared_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
     pooled = common | {"pooled_estimator": "auto"}
     members: Members = [
         ("shift", PooledClassifier("auto", correction="shift", **common)),
+        ("level", PooledClassifier("auto", correction="level", **common)),
         ("kernel", DeepKernelClassifier(**pooled)),
     ]
     if preset != "fast":

@@ -1,7 +1,9 @@
 """Mixtures of meta-estimators, weighed by what they said of held-out tasks."""
 
+import copy
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -16,6 +18,7 @@ from sklearn_meta.base import BaseTaskEstimator
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.kernel_teams import adapt_members, predict_members
 from sklearn_meta.estimators.presets import (
     PRESETS,
     default_classifiers,
@@ -26,7 +29,6 @@ from sklearn_meta.estimators.stack_checkpoint import StackCheckpoint
 from sklearn_meta.estimators.stacked_members import (
     AdaptedMixture,
     SharedColumns,
-    adapt_member,
     fit_members,
     judge,
 )
@@ -37,7 +39,7 @@ from sklearn_meta.mixing import (
     mixture_log_density,
     mixture_moments,
     mixture_quantiles,
-    pool_weights,
+    pool_weights_on_grid,
     score_weights,
 )
 from sklearn_meta.pooling import with_seed
@@ -79,8 +81,12 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         """Return whether models of folds are kept; else members are fitted on all."""
 
     @abstractmethod
-    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return weights from log-likelihoods (n_members, n_rows) of held-out rows."""
+    def _weigh(self, said: list[np.ndarray], weight: list[np.ndarray]) -> np.ndarray:
+        """Return the weights at each number of shots, (n_grid, n_members).
+
+        They follow from the log-likelihoods (n_members, n_rows) of held-out rows, which
+        count by their weights (n_rows,).
+        """
 
     def _usable_rows(self, rows: TaskRows) -> TaskRows:
         """Learn what targets mean; return the rows that can be learned from."""
@@ -267,24 +273,31 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
             self.weights_ = np.full((1, len(fitted)), 1 / len(fitted))
             return
         self.shots_ = np.array([e.n_shots for e in folds[0].episodes])
-        scores, weights = [], []
-        for k in range(len(self.shots_)):
-            episodes = [fold.episodes[k] for fold in folds]
-            said = np.stack(
-                [
-                    np.concatenate(
-                        [
-                            judge(model, self.shared_, place, rows, drawn)
-                            for model, drawn in zip(models, episodes, strict=True)
-                        ]
-                    )
-                    for place, models in enumerate(fitted)
-                ]
-            )
-            weight = np.concatenate([drawn.weight for drawn in episodes]) / len(folds)
-            scores.append(said @ weight)
-            weights.append(self._weigh(said, weight))
-        self.held_out_scores_, self.weights_ = np.stack(scores), np.stack(weights)
+        grid, members = range(len(self.shots_)), range(len(fitted))
+        said = [
+            np.stack([self._said_by(m, fitted[m], rows, folds, k) for m in members])
+            for k in grid
+        ]
+        weight = [
+            np.concatenate([fold.episodes[k].weight for fold in folds]) / len(folds)
+            for k in grid
+        ]
+        self.held_out_scores_ = np.stack(
+            [part @ share for part, share in zip(said, weight, strict=True)]
+        )
+        self.weights_ = self._weigh(said, weight)
+
+    def _said_by(
+        self, member: int, models: list, rows: TaskRows, folds: list[Fold], k: int
+    ) -> np.ndarray:
+        """Return the log-likelihood of held-out rows under the models of a member."""
+        pairs = zip(models, folds, strict=True)
+        return np.concatenate(
+            [
+                judge(model, self.shared_, member, rows, fold.episodes[k])
+                for model, fold in pairs
+            ]
+        )
 
     # ------------------------------------------------------------ adapt and predict
 
@@ -297,30 +310,34 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
         weights = interpolate_weights(
             self.shots_, self.weights_, self._shots_of_tasks(rows)
         )
-        weights = drop_negligible(weights)
-        models, member = [], []
-        for place in np.flatnonzero(weights.max(0)):
-            own = rows._replace(X=self.shared_.view(rows.X, place))
-            fitted = self.estimators_[place]
-            models += [adapt_member(model, own) for model in fitted]
-            member += [place] * len(fitted)
-        count = np.bincount(member, minlength=weights.shape[1])[member]
-        place = np.array(member)
-        self.adapted_ = AdaptedMixture(models, place, weights[:, place] / count)
+
+        def adapt(models: list, member: list[int]) -> list:
+            views = self._views(rows.X, member)
+            return adapt_members(models, [rows._replace(X=X) for X in views])
+
+        self.adapted_ = self._mix(drop_negligible(weights), adapt)
         self.task_names_ = rows.names
+
+    def _mix(
+        self, weights: np.ndarray, adapt: Callable[[list, list[int]], list]
+    ) -> AdaptedMixture:
+        """Mix what ``adapt(models, member)`` makes of the models that matter."""
+        matter = np.flatnonzero(weights.max(0)).tolist()
+        models = [model for m in matter for model in self.estimators_[m]]
+        member = [m for m in matter for _ in self.estimators_[m]]
+        count = np.bincount(member, minlength=weights.shape[1])[member]
+        return AdaptedMixture(
+            adapt(models, member), np.array(member), weights[:, member] / count
+        )
+
+    def _views(self, X: np.ndarray, member: Sequence[int]) -> list[np.ndarray]:
+        """Return the columns that the model of each of these members reads."""
+        views = {m: self.shared_.view(X, m) for m in set(member)}
+        return [views[m] for m in member]
 
     def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
         """Return the number of shots of each support."""
         return rows.sizes
-
-    def _ask(self, method: str, X: np.ndarray, codes: np.ndarray) -> list:
-        """Return what each adapted model says of rows."""
-        _, member, _ = self.adapted_
-        views = {place: self.shared_.view(X, place) for place in np.unique(member)}
-        return [
-            getattr(model, method)(views[place], codes)
-            for model, place in zip(self.adapted_.models, member, strict=True)
-        ]
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether the members are fitted and weighed."""
@@ -490,15 +507,26 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
     def _averages_folds(self, rows: TaskRows) -> bool:
         return len(rows.sizes) > 1
 
-    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return score_weights(said @ weight)
+    def _weigh(self, said: list[np.ndarray], weight: list[np.ndarray]) -> np.ndarray:
+        return score_weights(self.held_out_scores_)
+
+    def _without_support(self) -> Self:
+        """Return a copy that knows of its task only what all tasks have in common."""
+        new = copy.copy(self)
+        new.adapted_ = self._mix(
+            drop_negligible(self.weights_[:1]),
+            lambda models, _: [model._without_support() for model in models],
+        )
+        new.task_names_ = None
+        return new
 
     def _gaussians(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return means, standard deviations and weights, (n_models, n_rows)."""
-        means, stds = np.swapaxes(self._ask("_mean_and_std", X, codes), 0, 1)
-        return means, stds, self.adapted_.weights[codes].T
+        models, member, weights = self.adapted_
+        views = self._views(X, member.tolist())
+        return *predict_members(models, views, codes), weights[codes].T
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
@@ -613,12 +641,29 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         + \frac{0.01}{M} \sum_m \log w_m
 
     over held-out rows, which pulls them a little towards each other, at each number of
-    shots apart.
+    shots; rows at the neighbouring numbers count too, with 0.3 of their weight.
 
     Shared labels: members are fitted on folds of tasks, and the models of all folds are
     averaged. Local labels: classes are held out to weigh the members, which are then
     fitted on all classes, as each class tells more about how classes differ. With fewer
     than 4 classes rows are held out, or nothing, with a FewTasksWarning.
+
+    .. list-table:: Members of the presets
+       :header-rows: 1
+
+       * - preset
+         - shared labels
+         - local labels
+       * - "fast"
+         - PooledClassifier with a shift, and with the level as a feature;
+           DeepKernelClassifier
+         - ProtoNetClassifier
+       * - "default"
+         - also DeepKernelClassifier with the correction of a transformer
+         - also DeepKernelClassifier
+       * - "thorough"
+         - also the transformer of ModelBasedMetaClassifier
+         - also MAMLClassifier
 
     References
     ----------
@@ -712,8 +757,8 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
     def _averages_folds(self, rows: TaskRows) -> bool:
         return self.label_mode_ == "shared" and len(rows.sizes) > 1
 
-    def _weigh(self, said: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return pool_weights(np.exp(said), weight)
+    def _weigh(self, said: list[np.ndarray], weight: list[np.ndarray]) -> np.ndarray:
+        return pool_weights_on_grid([np.exp(rows) for rows in said], weight)
 
     def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
         """Return the rows of each support; per class if labels are local."""
@@ -730,5 +775,8 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the mixture of the members' probabilities."""
-        said = np.stack(self._ask("_class_proba", X, codes))
-        return np.einsum("mrc,rm->rc", said, self.adapted_.weights[codes])
+        models, member, weights = self.adapted_
+        views = self._views(X, member.tolist())
+        pairs = zip(models, views, strict=True)
+        said = np.stack([model._class_proba(own, codes) for model, own in pairs])
+        return np.einsum("mrc,rm->rc", said, weights[codes])

@@ -26,6 +26,11 @@
 #define ALWAYS_INLINE static __forceinline
 #define EXPORT __declspec(dllexport)
 #endif
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLES
+#endif
+#endif
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
@@ -34,7 +39,7 @@
 #define UNROLL
 #endif
 
-enum { MOST_LAYERS = 16, MOST_ROWS = 6, BLOCK_ROWS = 48 };
+enum { MOST_LAYERS = 16, MOST_ROWS = 6, TILE = 4, BLOCK_ROWS = 48 };
 enum { IDENTITY, RELU, TANH, SIGMOID, SILU, GELU, ELU };
 enum { OUT_OF_MEMORY = 1, TOO_MANY_LAYERS = 2 };
 
@@ -114,6 +119,7 @@ static const double INVERSE_FACTORIAL[] = {
 #define ROWS NAME(rows)
 #define RUN NAME(run)
 #define VECTOR NAME(vector)
+#define FOUR NAME(four)
 #define LANES ((ptrdiff_t)(sizeof(VECTOR) / sizeof(REAL)))
 
 #if defined(HAS_VECTORS) && defined(__x86_64__)
@@ -152,17 +158,6 @@ WITH("avx2,fma")
 #undef MOST_VECTORS
 WITHOUT
 
-/* The registers of AVX-512 at half their width, for machines whose units are so wide. */
-WITH("avx2,fma,avx512f,avx512vl,avx512dq")
-#define INSTRUCTIONS avx512vl
-#define VECTOR_BYTES 32
-#define MOST_VECTORS 4
-#include "_perceptron_types.h"
-#undef INSTRUCTIONS
-#undef VECTOR_BYTES
-#undef MOST_VECTORS
-WITHOUT
-
 WITH("avx2,fma,avx512f,avx512vl,avx512dq,prefer-vector-width=512")
 #define INSTRUCTIONS avx512
 #define VECTOR_BYTES 64
@@ -191,7 +186,7 @@ typedef struct {
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
-    TABLE(avx2), TABLE(avx512vl), TABLE(avx512),
+    TABLE(avx2), TABLE(avx512),
 #endif
 };
 
@@ -201,8 +196,7 @@ EXPORT int64_t widest_instructions(void)
 #ifdef HAS_AVX
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-    if (!__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) return 1;
-    return __builtin_cpu_is("amdfam19h") ? 2 : 3;
+    return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") ? 2 : 1;
 #else
     return 0;
 #endif

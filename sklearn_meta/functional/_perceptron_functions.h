@@ -1,5 +1,5 @@
-/* Activations with two derivatives, and losses of the outputs, for one type of numbers
- * and one set of instructions: a template, see _perceptron.c.
+/* The exponential and activations with two derivatives, for one type of numbers and one
+ * set of instructions: a template, see _perceptron.c.
  *
  * The loops have no branches, so that compilers make vectors of them. NaN stays NaN.
  */
@@ -101,25 +101,3 @@ static void NAME(activate)(
     }
 }
 #undef ACTIVATE
-
-/* Probabilities of a row's classes, and the negative log-probability of its target. */
-static REAL NAME(softmax)(
-    ptrdiff_t n, const REAL *logits, const REAL *offset, const uint8_t *present,
-    const REAL *target, REAL *mean)
-{
-    REAL most = -(REAL)INFINITY, total = 0, loss = 0;
-    for (ptrdiff_t c = 0; c < n; c++) {
-        mean[c] = logits[c] + (offset ? offset[c] : 0);
-        if (present && !present[c]) mean[c] = -LARGEST;
-        most = mean[c] > most ? mean[c] : most;
-    }
-    for (ptrdiff_t c = 0; c < n; c++)
-        total += NAME(exponential)(mean[c] - most, 0);
-    REAL log_total = (REAL)log((double)total);
-    for (ptrdiff_t c = 0; c < n; c++) {
-        REAL log_share = mean[c] - most - log_total;
-        mean[c] = NAME(exponential)(mean[c] - most, 0) / total;
-        loss -= target[c] * (log_share < -LARGEST ? -LARGEST : log_share);
-    }
-    return loss;
-}

@@ -9,6 +9,8 @@
 #ifdef HAS_VECTORS
 typedef REAL NAME(vector)
     __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef REAL NAME(four)
+    __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #else
 typedef REAL NAME(vector);
 #endif
@@ -99,44 +101,56 @@ static const NAME(block_function) NAME(blocks)[MOST_VECTORS][MOST_ROWS] = {
 #endif
 };
 
-/* Size of the next block: at most `most`, and all as equal as can be. */
-ALWAYS_INLINE ptrdiff_t NAME(share)(ptrdiff_t left, ptrdiff_t most)
-{
-    ptrdiff_t n_blocks = (left + most - 1) / most;
-    return (left + n_blocks - 1) / n_blocks;
-}
-
 static void NAME(multiply)(ptrdiff_t n_rows, ptrdiff_t n_columns, const PRODUCT *p)
 {
-    ptrdiff_t n_vectors, n;
-    for (ptrdiff_t j = 0; j < n_columns; j += n_vectors * LANES) {
-        n_vectors = NAME(share)((n_columns - j + LANES - 1) / LANES, MOST_VECTORS);
-        for (ptrdiff_t i = 0; i < n_rows; i += n) {
-            n = NAME(share)(n_rows - i, MOST_ROWS);
-            NAME(blocks)[n_vectors - 1][n - 1](p, i, j);
+    ptrdiff_t n_vectors = (n_columns + LANES - 1) / LANES;
+    /* blocks as equal as can be: small ones do not hide how long a product takes */
+    ptrdiff_t n_across = (n_vectors + MOST_VECTORS - 1) / MOST_VECTORS;
+    ptrdiff_t n_down = (n_rows + MOST_ROWS - 1) / MOST_ROWS;
+    if (!n_across || !n_down) return;
+    ptrdiff_t across = n_vectors / n_across, wider = n_vectors % n_across;
+    ptrdiff_t down = n_rows / n_down, higher = n_rows % n_down;
+    for (ptrdiff_t b = 0, j = 0; b < n_across; b++) {
+        ptrdiff_t width = across + (b < wider);
+        for (ptrdiff_t a = 0, i = 0; a < n_down; a++) {
+            ptrdiff_t height = down + (a < higher);
+            NAME(blocks)[width - 1][height - 1](p, i, j);
+            i += height;
         }
+        j += width * LANES;
     }
+}
+
+ALWAYS_INLINE void NAME(transpose_tile)(
+    const REAL *from, ptrdiff_t from_row, REAL *to, ptrdiff_t to_row)
+{
+#ifdef HAS_SHUFFLES
+    FOUR row[TILE], half[TILE];
+    UNROLL for (int r = 0; r < TILE; r++) row[r] = *(const FOUR *)(from + r * from_row);
+    half[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 2, 6);
+    half[1] = __builtin_shufflevector(row[0], row[1], 1, 5, 3, 7);
+    half[2] = __builtin_shufflevector(row[2], row[3], 0, 4, 2, 6);
+    half[3] = __builtin_shufflevector(row[2], row[3], 1, 5, 3, 7);
+    *(FOUR *)to = __builtin_shufflevector(half[0], half[2], 0, 1, 4, 5);
+    *(FOUR *)(to + to_row) = __builtin_shufflevector(half[1], half[3], 0, 1, 4, 5);
+    *(FOUR *)(to + 2 * to_row) = __builtin_shufflevector(half[0], half[2], 2, 3, 6, 7);
+    *(FOUR *)(to + 3 * to_row) = __builtin_shufflevector(half[1], half[3], 2, 3, 6, 7);
+#else
+    for (int c = 0; c < TILE; c++)
+        for (int r = 0; r < TILE; r++) to[c * to_row + r] = from[r * from_row + c];
+#endif
 }
 
 /* Write a matrix the other way round. */
 static void NAME(transpose)(
-    ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from, ptrdiff_t from_row,
-    REAL *to, ptrdiff_t to_row)
+    ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from, ptrdiff_t from_row, REAL *to,
+    ptrdiff_t to_row)
 {
-    enum { TILE = 8 };
-    for (ptrdiff_t i = 0; i < n_rows; i += TILE)
-        for (ptrdiff_t j = 0; j < n_columns; j += TILE) {
-            const REAL *source = from + i * from_row + j;
-            REAL *target = to + j * to_row + i;
-            ptrdiff_t height = n_rows - i, width = n_columns - j;
-            if (height >= TILE && width >= TILE) {
-                for (int c = 0; c < TILE; c++)
-                    for (int r = 0; r < TILE; r++)
-                        target[c * to_row + r] = source[r * from_row + c];
-                continue;
-            }
-            for (ptrdiff_t r = 0; r < height && r < TILE; r++)
-                for (ptrdiff_t c = 0; c < width && c < TILE; c++)
-                    target[c * to_row + r] = source[r * from_row + c];
-        }
+    ptrdiff_t even_rows = n_rows / TILE * TILE, even_columns = n_columns / TILE * TILE;
+    for (ptrdiff_t i = 0; i < even_rows; i += TILE)
+        for (ptrdiff_t j = 0; j < even_columns; j += TILE)
+            NAME(transpose_tile)(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+    for (ptrdiff_t i = 0; i < n_rows; i++)
+        for (ptrdiff_t j = i < even_rows ? even_columns : 0; j < n_columns; j++)
+            to[j * to_row + i] = from[i * from_row + j];
 }

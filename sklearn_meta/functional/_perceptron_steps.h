@@ -27,28 +27,75 @@ static void NAME(forward_pass)(
     }
 }
 
-/* The loss of the outputs; its derivative by them is written to the last delta. */
-static REAL NAME(add_loss)(const RUN *run, const ROWS *rows, TRACE *trace)
+/* Logits without the largest of each row, into the mean. */
+static void NAME(shift_logits)(const RUN *run, const ROWS *rows, TRACE *trace)
+{
+    ptrdiff_t last = run->n_layers - 1, n_out = run->size[last + 1];
+    for (ptrdiff_t i = 0; i < rows->n; i++) {
+        const REAL *output = trace->h_next[last] + i * run->wide[last + 1];
+        const REAL *offset = rows->has_offset ? rows->offset + i * n_out : NULL;
+        REAL *logit = trace->mean + i * run->wide[last + 1], most = -(REAL)INFINITY;
+        for (ptrdiff_t c = 0; c < n_out; c++) {
+            logit[c] = offset ? output[c] + offset[c] : output[c];
+            if (rows->present && !rows->present[c]) logit[c] = -LARGEST;
+            most = logit[c] > most ? logit[c] : most;
+        }
+        for (ptrdiff_t c = 0; c < n_out; c++) logit[c] -= most;
+    }
+}
+
+/* The cross-entropy of logits l from their largest on, with the sum t of their
+ * exponentials, is the sum of Y (log t - l): this is the part with l. */
+static REAL NAME(linear_part)(const RUN *run, const ROWS *rows, const TRACE *trace)
+{
+    ptrdiff_t n_out = run->size[run->n_layers], wide = run->wide[run->n_layers];
+    REAL loss = 0;
+    for (ptrdiff_t i = 0; i < rows->n; i++)
+        for (ptrdiff_t c = 0; c < n_out; c++) {
+            REAL l = trace->mean[i * wide + c]; /* infinite for a class that is not there */
+            loss -= rows->weight[i] * rows->Y[i * n_out + c] * (l < -LARGEST ? -LARGEST : l);
+        }
+    return loss;
+}
+
+/* Logits in the mean become probabilities; returns the loss, if it is wanted. */
+static REAL NAME(normalise)(const RUN *run, const ROWS *rows, TRACE *trace, int wants_loss)
+{
+    ptrdiff_t n_out = run->size[run->n_layers], wide = run->wide[run->n_layers];
+    REAL loss = wants_loss ? NAME(linear_part)(run, rows, trace) : 0;
+    for (ptrdiff_t i = 0; i < rows->n * wide; i++)
+        trace->mean[i] = NAME(exponential)(trace->mean[i], 0);
+    for (ptrdiff_t i = 0; i < rows->n; i++) {
+        REAL *mean = trace->mean + i * wide, total = 0, of_targets = 0;
+        for (ptrdiff_t c = 0; c < n_out; c++) total += mean[c];
+        for (ptrdiff_t c = 0; c < n_out; c++) mean[c] /= total;
+        if (!wants_loss) continue;
+        for (ptrdiff_t c = 0; c < n_out; c++) of_targets += rows->Y[i * n_out + c];
+        loss += rows->weight[i] * of_targets * (REAL)log((double)total);
+    }
+    return loss;
+}
+
+/* The loss of the outputs, if it is wanted; its derivative by them is written to the
+ * last delta. */
+static REAL NAME(add_loss)(const RUN *run, const ROWS *rows, TRACE *trace, int wants_loss)
 {
     ptrdiff_t last = run->n_layers - 1, n_out = run->size[last + 1];
     REAL loss = 0;
+    const REAL *means = trace->h_next[last];
+    if (run->problem->has_classes) {
+        NAME(shift_logits)(run, rows, trace);
+        loss = NAME(normalise)(run, rows, trace, wants_loss);
+        means = trace->mean;
+    }
     for (ptrdiff_t i = 0; i < rows->n; i++) {
         ptrdiff_t first = i * run->wide[last + 1];
-        const REAL *output = trace->h_next[last] + first, *target = rows->Y + i * n_out;
-        const REAL *mean = output;
-        REAL row_loss = 0;
-        if (run->problem->has_classes) {
-            const REAL *offset = rows->has_offset ? rows->offset + i * n_out : NULL;
-            row_loss = NAME(softmax)(n_out, output, offset, rows->present, target,
-                                     trace->mean + first);
-            mean = trace->mean + first;
-        }
         for (ptrdiff_t c = 0; c < n_out; c++) {
-            REAL residual = mean[c] - target[c];
-            if (!run->problem->has_classes) row_loss += (REAL)0.5 * residual * residual;
+            REAL residual = means[first + c] - rows->Y[i * n_out + c];
             trace->delta[last][first + c] = rows->weight[i] * residual;
+            if (!run->problem->has_classes)
+                loss += (REAL)0.5 * rows->weight[i] * residual * residual;
         }
-        loss += rows->weight[i] * row_loss;
     }
     return loss;
 }
@@ -117,13 +164,13 @@ static void NAME(add_gradients)(
 
 /* --- the inner loop ------------------------------------------------------------- */
 
-/* Step k from its point to the next, and the support loss before it. */
-static REAL NAME(step_down)(RUN *run, ptrdiff_t k)
+/* Step k from its point to the next, and the support loss before it, if it is wanted. */
+static REAL NAME(step_down)(RUN *run, ptrdiff_t k, int wants_loss)
 {
     TRACE *trace = run->tapes + k % run->n_tapes;
     VALUES *at = run->points + k, *next = run->points + k + 1;
     NAME(forward_pass)(run, at, &run->support, trace);
-    REAL loss = NAME(add_loss)(run, &run->support, trace);
+    REAL loss = NAME(add_loss)(run, &run->support, trace, wants_loss);
     NAME(backward_pass)(run, at, &run->support, trace);
     if (run->has_rates) {
         VALUES *gradient = run->gradients + (run->learns_rates ? k : 0);
@@ -230,7 +277,7 @@ static REAL NAME(query_gradient)(RUN *run, ptrdiff_t task)
     for (ptrdiff_t i = 0; i < query->n_rows;) {
         i = NAME(gather)(run, query, task, i, BLOCK_ROWS, &run->query);
         NAME(forward_pass)(run, at, &run->query, &run->query_trace);
-        loss += NAME(add_loss)(run, &run->query, &run->query_trace);
+        loss += NAME(add_loss)(run, &run->query, &run->query_trace, 1);
         NAME(backward_pass)(run, at, &run->query, &run->query_trace);
         NAME(add_gradients)(run, &run->query, &run->query_trace, 1, &run->v, &run->v);
     }

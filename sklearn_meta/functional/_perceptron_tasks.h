@@ -109,7 +109,7 @@ static uint8_t NAME(is_diverged)(RUN *run, REAL first)
         for (ptrdiff_t i = 0; i < run->size[l + 1]; i++) sum += end->bias[l][i];
     }
     NAME(forward_pass)(run, end, &run->support, run->tapes);
-    REAL last = NAME(add_loss)(run, &run->support, run->tapes);
+    REAL last = NAME(add_loss)(run, &run->support, run->tapes, 1);
     int is_sound = last <= first + TOLERANCE * FABS(first) && sum - sum == 0;
     return !is_sound; /* a comparison with NaN counts as diverged */
 }
@@ -126,7 +126,7 @@ static int NAME(adapt)(const Problem *problem)
         REAL first_loss = 0;
         NAME(start_support)(&run, task);
         for (ptrdiff_t k = 0; k < run.n_steps; k++) {
-            REAL loss = NAME(step_down)(&run, k);
+            REAL loss = NAME(step_down)(&run, k, problem->diverged && !k);
             if (!k) first_loss = loss;
         }
         if (problem->diverged) problem->diverged[task] = NAME(is_diverged)(&run, first_loss);
@@ -223,7 +223,7 @@ static int NAME(differentiate)(const Problem *given)
     int error = NAME(prepare)(problem, &needs, &run, &arena);
     for (ptrdiff_t task = 0; !error && task < problem->n_tasks; task++) {
         NAME(start_support)(&run, task);
-        for (ptrdiff_t k = 0; k < run.n_steps; k++) NAME(step_down)(&run, k);
+        for (ptrdiff_t k = 0; k < run.n_steps; k++) NAME(step_down)(&run, k, 0);
         if (needs.has_query) ((REAL *)problem->losses)[task] = NAME(query_gradient)(&run, task);
         else NAME(load_v)(&run, task);
         for (ptrdiff_t k = run.n_steps - 1; k >= 0; k--) {

@@ -199,6 +199,19 @@ static ptrdiff_t NAME(count)(const Rows *rows, ptrdiff_t task)
     return n;
 }
 
+/* The rows that were chosen, from a table with rows of a length. */
+static void NAME(copy_rows)(
+    const ROWS *rows, ptrdiff_t n, const REAL *from, ptrdiff_t from_row, REAL *to)
+{
+    ptrdiff_t first = rows->n ? rows->index[0] : 0;
+    if (from_row == n && rows->n && rows->index[rows->n - 1] - first == rows->n - 1) {
+        memcpy(to, from + first * n, (size_t)(rows->n * n) * sizeof(REAL));
+        return;
+    }
+    for (ptrdiff_t i = 0; i < rows->n; i++)
+        memcpy(to + i * n, from + rows->index[i] * from_row, (size_t)n * sizeof(REAL));
+}
+
 /* Take up to `most` rows of a task that count, from row `first` on, and say where the
  * next ones begin. */
 static ptrdiff_t NAME(gather)(
@@ -217,13 +230,11 @@ static ptrdiff_t NAME(gather)(
     for (to->n = 0; i < from->n_rows && to->n < most; i++) {
         REAL own = weight ? weight[i] : share;
         if (mask ? !mask[i] : own == 0) continue;
-        memcpy(to->X + to->n * n_in, X + i * n_in, (size_t)n_in * sizeof(REAL));
-        if (Y) memcpy(to->Y + to->n * n_out, Y + i * n_out, (size_t)n_out * sizeof(REAL));
-        if (offset)
-            memcpy(to->offset + to->n * n_out, offset + i * from->offset_row,
-                   (size_t)n_out * sizeof(REAL));
         to->weight[to->n] = own;
         to->index[to->n++] = i;
     }
+    NAME(copy_rows)(to, n_in, X, n_in, to->X);
+    if (Y) NAME(copy_rows)(to, n_out, Y, n_out, to->Y);
+    if (offset) NAME(copy_rows)(to, n_out, offset, from->offset_row, to->offset);
     return i;
 }

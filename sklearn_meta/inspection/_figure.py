@@ -1,7 +1,9 @@
 """What all displays share: the axes, the names of models and of scores."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from sklearn_meta.adaptation import innermost
@@ -38,13 +40,19 @@ def name_models(estimators: Any) -> dict[str, Any]:
     return dict(zip(names, models, strict=True))
 
 
-def name_of_score(scoring: Any) -> str:
-    """Return what an axis calls a metric, without the "neg_" of its sign."""
+def name_of_score(scoring: Any, models: Iterable = ()) -> str:
+    """Return what an axis calls a metric, without the "neg_" of its sign.
+
+    None is the own score of the models, which has a name if they are of one kind.
+    """
     if callable(scoring):
         scoring = getattr(scoring, "__name__", None)
-    return (
-        "score" if scoring is None else scoring.removeprefix("neg_").replace("_", " ")
-    )
+    if scoring is not None:
+        return scoring.removeprefix("neg_").replace("_", " ")
+    models = list(models)
+    if models and all(map(is_classifier, models)):
+        return "accuracy"
+    return "R²" if models and all(map(is_regressor, models)) else "score"
 
 
 def is_negated(scoring: Any) -> bool:

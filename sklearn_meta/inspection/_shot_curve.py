@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from sklearn_meta.inspection._figure import (
     axes_for,
@@ -28,6 +29,8 @@ class ShotCurveDisplay:
         Name of each model and its score on each task.
     score_name : str, default="score"
         What the score axis is called.
+    shots_name : str, default="support rows"
+        What the axis of the support rows is called.
 
     Attributes
     ----------
@@ -64,11 +67,17 @@ class ShotCurveDisplay:
     """
 
     def __init__(
-        self, *, n_shots: Any, scores: dict[str, Any], score_name: str = "score"
+        self,
+        *,
+        n_shots: Any,
+        scores: dict[str, Any],
+        score_name: str = "score",
+        shots_name: str = "support rows",
     ) -> None:
         self.n_shots = n_shots
         self.scores = scores
         self.score_name = score_name
+        self.shots_name = shots_name
 
     @classmethod
     def from_estimator(
@@ -157,7 +166,15 @@ class ShotCurveDisplay:
             for name, model in models.items()
         }
         scores = {name: -s if negate else s for name, s in scores.items()}
-        display = cls(n_shots=shots, scores=scores, score_name=name_of_score(scoring))
+        per_class = stratify
+        if stratify is None:
+            per_class = all(is_classifier(model) for model in models.values())
+        display = cls(
+            n_shots=shots,
+            scores=scores,
+            score_name=name_of_score(scoring, models.values()),
+            shots_name="support rows per class" if per_class else "support rows",
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Self:
@@ -195,7 +212,7 @@ class ShotCurveDisplay:
         ax.set_xscale("log")
         ax.set_xticks(shots, [f"{n:g}" for n in shots])
         ax.set_xticks([], minor=True)
-        ax.set(xlabel="support rows", ylabel=self.score_name)
+        ax.set(xlabel=self.shots_name, ylabel=self.score_name)
         ax.legend()
         return self
 

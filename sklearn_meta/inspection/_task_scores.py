@@ -144,6 +144,7 @@ class TaskScoreDisplay:
         ValueError
             If there are more than two models, or a task has too few rows.
         """
+        models = name_models(estimators)
         results = {
             name: few_shot_score(
                 model,
@@ -159,9 +160,15 @@ class TaskScoreDisplay:
                 random_state=random_state,
                 return_tasks=True,
             )
-            for name, model in name_models(estimators).items()
+            for name, model in models.items()
         }
-        return cls.from_scores(results, negate_score=negate_score, ax=ax, **kwargs)
+        return cls.from_scores(
+            results,
+            negate_score=negate_score,
+            score_name=name_of_score(scoring, models.values()),
+            ax=ax,
+            **kwargs,
+        )
 
     @classmethod
     def from_scores(
@@ -169,6 +176,7 @@ class TaskScoreDisplay:
         results: dict[str, Bunch],
         *,
         negate_score: bool | None = None,
+        score_name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
@@ -181,6 +189,8 @@ class TaskScoreDisplay:
         negate_score : bool, default=None
             Whether to draw the score with its sign turned. None: yes for a metric whose
             name begins with ``neg_``.
+        score_name : str, default=None
+            What the score axis is called; None takes the name of the metric.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         **kwargs : dict
@@ -205,7 +215,8 @@ class TaskScoreDisplay:
         scores = {
             name: -r.scores if negate else r.scores for name, r in results.items()
         }
-        score_name = name_of_score(scoring)
+        if score_name is None:
+            score_name = name_of_score(scoring)
         display = cls(scores=scores, tasks=first.tasks, score_name=score_name)
         return display.plot(ax=ax, **kwargs)
 

@@ -29,9 +29,8 @@ from sklearn_meta.functional import (
     stacked_forward,
     unbounded_std,
     vmap_forward,
-    zero_padding,
 )
-from sklearn_meta.functional.compiled import has_kernel, is_served
+from sklearn_meta.functional.compiled_call import has_kernel, is_served
 from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
 from sklearn_meta.functional.formulas import FORMULAS, Formulas
 from sklearn_meta.functional.inner_loop import Rates
@@ -230,8 +229,8 @@ class GradientLearner(nn.Module):
             with torch.inference_mode(False):
                 inputs = (X_support, Y_support, support_mask)
                 return self._adapt(*(tensor.clone() for tensor in inputs), visit)
-        X = zero_padding(X_support, support_mask)
-        Y = zero_padding(Y_support, support_mask)
+        rows = Rows(X_support, Y_support, support_mask)
+        X, Y, _ = rows if rows.is_whole() else rows.without_padding()
         state = self._describe_support(Y, support_mask)
         start, rows = self._starting_parameters(X, Y), self._encode(X)
         if not self._is_differentiable():
@@ -671,7 +670,10 @@ INNER_LOSSES = {"gaussian": _inner_squared_error, "categorical": categorical_nll
 
 def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors without a graph."""
-    return {name: value.detach() for name, value in tensors.items()}
+    return {
+        name: value.detach() if value.requires_grad else value
+        for name, value in tensors.items()
+    }
 
 
 def _check_options(**options: str) -> None:

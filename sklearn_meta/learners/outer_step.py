@@ -53,6 +53,11 @@ class Rows(NamedTuple):
         """Whether there is no padding. A GPU is not asked: it would have to wait."""
         return self.mask.device.type == "cpu" and bool(self.mask.all())
 
+    def without_padding(self) -> "Rows":
+        """The same rows with zeros for padding."""
+        X, Y = (zero_padding(values, self.mask) for values in (self.X, self.Y))
+        return Rows(X, Y, self.mask)
+
 
 class InnerLoop(NamedTuple):
     """What all tasks share: where they start and how they adapt."""
@@ -131,7 +136,8 @@ def _in_one_call(
         noise=noise,
         n_offsets=n_offsets,
     )
-    return losses, [*of_start.values(), *of_rates.values(), *of_noise]
+    gradients = [of_start[name] for name in loop.start]
+    return losses, [*gradients, *of_rates.values(), *of_noise]
 
 
 def _in_parts(
@@ -317,7 +323,4 @@ def _in_order(rows: Rows, order: Tensor | None, is_whole: bool) -> Rows:
     """The tasks in an order, with zeros for padding; as they are if there is none."""
     if order is not None:
         rows = Rows(*(part.index_select(0, order) for part in rows))
-    if is_whole:
-        return rows
-    X, Y = (zero_padding(values, rows.mask) for values in rows[:2])
-    return Rows(X, Y, rows.mask)
+    return rows if is_whole else rows.without_padding()

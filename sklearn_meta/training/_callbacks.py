@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from skorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
@@ -16,7 +16,7 @@ class KeepFinite(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Start from the weights as they are."""
-        self.weights_ = self.sound_weights_ = _copy_weights(net.module_)
+        self.weights_ = self.sound_weights_ = _copy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Check the loss and the weights of the chunk."""
@@ -24,9 +24,10 @@ class KeepFinite(Callback):
         # overflow it may still be finite themselves
         if bool(net.losses[-1][0].isfinite()):
             self.sound_weights_ = self.weights_
-        finite = _all_finite(net.module_)
+        weights = net.module_.state_dict()
+        finite = _all_finite(weights)
         if finite and math.isfinite(net.history[-1, "train_loss"]):
-            self.weights_ = _copy_weights(net.module_)
+            self.weights_ = _copy(weights)
             return
         net.module_.load_state_dict(self.sound_weights_)
         warn_user(
@@ -39,7 +40,7 @@ class KeepFinite(Callback):
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Give sound weights back if an interruption came before the check."""
-        if not _all_finite(net.module_):
+        if not _all_finite(net.module_.state_dict()):
             net.module_.load_state_dict(self.sound_weights_)
 
 
@@ -67,7 +68,7 @@ class KeepBest(Callback):
         loss = float(net.history[-1, "valid_loss"])
         if loss < self.best_loss_:
             self.best_loss_, self.misses_ = loss, 0
-            self.best_weights_ = _copy_weights(net.module_)
+            self.best_weights_ = _copy(net.module_.state_dict())
             return
         self.misses_ += 1
         if self.misses_ >= self.patience and len(net.history) >= self.first_epoch:
@@ -112,12 +113,12 @@ class Progress(Callback):
         self.bar_.close()
 
 
-def _all_finite(module: nn.Module) -> bool:
+def _all_finite(weights: dict[str, Tensor]) -> bool:
     """Return whether no weight is infinite or NaN, by one read from the device."""
-    weights = module.state_dict().values()
-    return bool(torch.stack([w.isfinite().all() for w in weights]).all())
+    flat = torch.cat([weight.flatten() for weight in weights.values()])
+    return bool(flat.isfinite().all())
 
 
-def _copy_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Copy the weights, so that later steps do not change them."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy weights, so that later steps do not change them."""
+    return {name: value.clone() for name, value in weights.items()}

@@ -6,7 +6,7 @@ callbacks and history stay usable.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,12 @@ from skorch import NeuralNet
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
-from sklearn_meta.episodes import EpisodeRows
+from sklearn_meta.episodes import EpisodeRows, Episodes
 from sklearn_meta.functional.likelihoods import masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
+from sklearn_meta.training._optimizer import OWN_OPTIONS, PlainAdamW, clip_gradient
 from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._resume import Resume
 from sklearn_meta.training._stream import (
@@ -30,6 +31,8 @@ from sklearn_meta.training._stream import (
 )
 
 VALIDATION_BATCH = 64
+# episodes of several outer steps are looked up at once, while they stay in the cache
+LOOK_UP_BYTES = 2**21
 # before this share of the steps a rate that still rises or is high says little
 PATIENCE_FROM = 0.4
 WARM_UP = 0.1
@@ -138,7 +141,8 @@ class OuterLoop:
         """Put learner, optimizer and callbacks into a skorch net."""
         optimizer, params = self.optimizer, dict(self.optimizer_params)
         if optimizer is None:
-            optimizer = torch.optim.AdamW
+            is_own = params.keys() <= OWN_OPTIONS
+            optimizer = PlainAdamW if is_own else torch.optim.AdamW
             params = {"weight_decay": 1e-3, "fused": True} | params
         own: list = [("keep_finite", KeepFinite())]
         if validation is not None:
@@ -211,31 +215,49 @@ class _ChunkNet(NeuralNet):
         self.module_.train()
         # looked up once a chunk: walking through a module costs as much as some layers
         self.parameters_ = [p for p in self.module_.parameters() if p.requires_grad]
-        size, losses = self.loop.meta_batch_size, []
+        losses = []
         try:
-            for begin in range(0, len(batch.support), size):
-                rows = batch.select(slice(begin, begin + size))
-                losses.append(self._outer_step(rows))
+            for episodes, weight in self._shared_episodes(batch):
+                losses.append(self._outer_step(episodes, weight))
         finally:
             # a chunk that is interrupted counts as far as it came
             if losses:
                 self.losses.append(torch.stack(losses).cpu())
         return {"loss": self.losses[-1].mean(), "y_pred": None}
 
-    def _outer_step(self, rows: EpisodeRows) -> Tensor:
+    def _shared_episodes(
+        self, batch: EpisodeRows
+    ) -> Iterator[tuple[Episodes, Tensor | None]]:
+        """Yield the episodes of each step that are this process's, and their weight."""
+        sampler, size = self.datasets[0].sampler, self.loop.meta_batch_size
+        if self.processes is not None:
+            for rows in batch.split(size):
+                own, weight = self.processes.share(rows)
+                yield sampler.gather(own), weight
+            return
+        n_rows = size * (batch.support.shape[1] + batch.query.shape[1])
+        n_bytes = n_rows * sampler.X.shape[1] * sampler.X.element_size()
+        for rows in batch.split(size * max(1, LOOK_UP_BYTES // n_bytes)):
+            for episodes in sampler.gather(rows).split(size):
+                yield episodes, None
+
+    def _outer_step(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
-        loss = self._own_loss(self.datasets[0].sampler, rows)
+        loss = self._own_loss(episodes, weight)
         backward(loss)
         loss = loss.detach()
         if self.processes is not None:
             loss = self.processes.sum_step(loss, self.parameters_)
-        if self.loop.max_grad_norm is not None:
-            _clip_gradient(self.parameters_, self.loop.max_grad_norm)
         for group in self.optimizer_.param_groups:
             group["lr"] = self.loop.rate(self.n_steps)
-        self.optimizer_.step()
+        if isinstance(self.optimizer_, PlainAdamW):
+            self.optimizer_.clip_and_step(self.loop.max_grad_norm)
+        else:
+            if self.loop.max_grad_norm is not None:
+                clip_gradient(self.parameters_, self.loop.max_grad_norm)
+            self.optimizer_.step()
         self.n_steps += 1
         return loss
 
@@ -244,31 +266,29 @@ class _ChunkNet(NeuralNet):
         self.module_.eval()
         total = 0.0
         with torch.no_grad():
-            for begin in range(0, len(batch.support), VALIDATION_BATCH):
-                rows = batch.select(slice(begin, begin + VALIDATION_BATCH))
-                loss = self._own_loss(self.datasets[1].sampler, rows)
-                total = total + loss * len(rows.support)
+            for rows in batch.split(VALIDATION_BATCH):
+                own, weight = rows, None
+                if self.processes is not None:
+                    own, weight = self.processes.share(rows)
+                episodes = self.datasets[1].sampler.gather(own)
+                total = total + self._own_loss(episodes, weight) * len(rows.support)
         if self.processes is not None:
             total = self.processes.sum(total)
         return {"loss": total / len(batch.support), "y_pred": None}
 
-    def _own_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
+    def _own_loss(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
         """Loss of some episodes, or what this process adds to it; NaN if there is none.
 
         Where the numbers run away, a matrix may have no factor before a loss is NaN.
         """
-        own, weight = rows, None
-        if self.processes is not None:
-            own, weight = self.processes.share(rows)
         try:
-            loss = self._episode_loss(sampler, own)
+            loss = self._episode_loss(episodes)
         except torch.linalg.LinAlgError:
             loss = self.parameters_[0].sum() * math.nan
         return loss if weight is None else loss * weight
 
-    def _episode_loss(self, sampler: EpisodeSampler, rows: EpisodeRows) -> Tensor:
+    def _episode_loss(self, episodes: Episodes) -> Tensor:
         """The learner's own loss in training, if it has one, or the mean over tasks."""
-        episodes = sampler.gather(rows)
         own = getattr(self.module_, "training_loss", None)
         if own is not None and self.module_.training:
             progress = self.n_steps / self.loop.max_iter
@@ -281,11 +301,3 @@ class _ChunkNet(NeuralNet):
         )
         row_loss = self.loop.criterion(prediction, episodes.Y_query)
         return masked_task_mean(row_loss, episodes.query_mask)
-
-
-def _clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
-    """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    factor = (max_norm / (torch.linalg.vector_norm(flat) + 1e-6)).clamp_max_(1.0)
-    torch._foreach_mul_(gradients, factor)

@@ -1,0 +1,336 @@
+"""The library in C, and what is passed to it.
+
+It is built when the package is installed, if there is a compiler, and called through
+`ctypes`, which releases the global interpreter lock. It keeps nothing between two
+calls, so any number of threads may call it.
+"""
+
+import ctypes
+import os
+from collections.abc import Mapping
+from ctypes import c_double, c_int64, c_void_p
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss, activation_of
+from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.perceptron import Chain, Parameters
+from sklearn_meta.functional.recursion import learned_rates
+
+# "0" leaves the library alone
+SWITCH = "SKLEARN_META_COMPILED"
+TYPES = (torch.float32, torch.float64)
+MOST_LAYERS = 16  # of _perceptron.c
+
+NUMBERS_OF_ACTIVATIONS = {
+    IDENTITY: 0,
+    **{
+        activation_of(kind()): i
+        for i, kind in enumerate(
+            (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU, nn.ELU), start=1
+        )
+    },
+}
+
+
+class Layer(ctypes.Structure):
+    """`Layer` of _perceptron.c."""
+
+    _fields_ = [
+        ("n_in", c_int64),
+        ("n_out", c_int64),
+        ("activation", c_int64),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("weight_step", c_int64),
+        ("bias_step", c_int64),
+        ("weight_rate", c_void_p),
+        ("bias_rate", c_void_p),
+        ("weight_v", c_void_p),
+        ("bias_v", c_void_p),
+        ("weight_out", c_void_p),
+        ("bias_out", c_void_p),
+        ("weight_rate_out", c_void_p),
+        ("bias_rate_out", c_void_p),
+    ]
+
+
+class Rows(ctypes.Structure):
+    """`Rows` of _perceptron.c."""
+
+    _fields_ = [
+        ("n_rows", c_int64),
+        ("X", c_void_p),
+        ("Y", c_void_p),
+        ("weight", c_void_p),
+        ("weight_step", c_int64),
+        ("mask", c_void_p),
+        ("total_weight", c_double),
+        ("present", c_void_p),
+        ("offset", c_void_p),
+        ("offset_row", c_int64),
+        ("out", c_void_p),
+    ]
+
+
+class Noise(ctypes.Structure):
+    """`Noise` of _perceptron.c."""
+
+    _fields_ = [
+        ("intercept", c_void_p),
+        ("slope", c_void_p),
+        ("floor", c_double),
+        ("intercept_out", c_void_p),
+        ("slope_out", c_void_p),
+    ]
+
+
+class Problem(ctypes.Structure):
+    """`Problem` of _perceptron.c."""
+
+    _fields_ = [
+        ("is_double", c_int64),
+        ("n_tasks", c_int64),
+        ("n_layers", c_int64),
+        ("n_steps", c_int64),
+        ("second_order", c_int64),
+        ("has_classes", c_int64),
+        ("lr", c_double),
+        ("layers", ctypes.POINTER(Layer)),
+        ("support", Rows),
+        ("query", Rows),
+        ("noise", Noise),
+        ("losses", c_void_p),
+        ("diverged", c_void_p),
+        ("instructions", c_int64),
+    ]
+
+
+@cache
+def load_library() -> ctypes.CDLL | None:
+    """The library, if it was built and is not switched off.
+
+    Returns
+    -------
+    ctypes.CDLL or None
+        None too where the file cannot be loaded.
+    """
+    spec = find_spec("sklearn_meta.functional._perceptron")
+    if os.environ.get(SWITCH) == "0" or spec is None or spec.origin is None:
+        return None
+    try:
+        library = ctypes.CDLL(spec.origin)
+    except OSError:  # built for another machine
+        return None
+    for name in ("adapt", "differentiate", "predict"):
+        getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
+    library.name_of_instructions.argtypes = [c_int64]
+    library.name_of_instructions.restype = ctypes.c_char_p
+    library.widest_instructions.restype = c_int64
+    return library
+
+
+def has_kernel(chain: Chain) -> bool:
+    """Whether the library is there, and knows a perceptron.
+
+    Parameters
+    ----------
+    chain : tuple of (str, Activation)
+        As of :func:`perceptron_chain`.
+
+    Returns
+    -------
+    bool
+        True if the functions of this file take the chain.
+    """
+    known = all(activation in NUMBERS_OF_ACTIVATIONS for _, activation in chain)
+    return known and len(chain) <= MOST_LAYERS and load_library() is not None
+
+
+def is_served(values: Tensor) -> bool:
+    """Whether the library is there, and computes with tensors like this one.
+
+    Parameters
+    ----------
+    values : Tensor
+        A parameter, say.
+
+    Returns
+    -------
+    bool
+        True for float32 and float64 on the CPU.
+    """
+    return values.dtype in TYPES and values.is_cpu and load_library() is not None
+
+
+class Call:
+    """What is passed to one call of the library, and the tensors that it points into.
+
+    Parameters
+    ----------
+    chain : tuple of (str, Activation)
+        As of :func:`perceptron_chain`.
+    params : mapping of str to Tensor of shape (n_tasks, ...) or shape
+        "<name>.weight" and "<name>.bias" of every layer.
+    X : Tensor of shape (n_tasks, n_rows, n_in)
+        Rows, of whose type all tensors must be.
+    """
+
+    def __init__(self, chain: Chain, params: Mapping[str, Tensor], X: Tensor):
+        self.chain, self.X, self.n_tasks = chain, X, len(X)
+        self.layers = (Layer * len(chain))()
+        self.problem = Problem(
+            X.dtype == torch.float64, self.n_tasks, len(chain), layers=self.layers
+        )
+        self._kept: list[Tensor] = []
+        self.n_in = self.n_out = params[f"{chain[0][0]}.weight"].shape[-1]
+        for layer, (name, activation) in zip(self.layers, chain, strict=True):
+            weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+            layer.n_in, self.n_out = self.n_out, weight.shape[-2]
+            layer.n_out = self.n_out
+            layer.activation = NUMBERS_OF_ACTIVATIONS[activation]
+            layer.weight = self.parameter(weight, (layer.n_out, layer.n_in))
+            layer.bias = self.parameter(bias, (layer.n_out,))
+            layer.weight_step = layer.n_out * layer.n_in if weight.ndim == 3 else 0
+            layer.bias_step = layer.n_out if bias.ndim == 2 else 0
+
+    def address(self, values: Tensor, *shape: int) -> int:
+        """Address of the numbers of a tensor of a shape, kept until the call is over.
+
+        The library would read past the end of one that is smaller.
+        """
+        if values.shape != shape:
+            raise ValueError(
+                f"expected a tensor of shape {shape}; got {tuple(values.shape)}."
+            )
+        if values.dtype != self.X.dtype and values.dtype != torch.bool:
+            raise TypeError(
+                f"expected tensors of one type; got {self.X.dtype} and {values.dtype}."
+            )
+        values = values.contiguous()
+        self._kept.append(values)
+        return values.data_ptr()
+
+    def parameter(self, values: Tensor, shape: tuple[int, ...]) -> int:
+        """Address of a parameter that tasks share, or that each has by itself."""
+        if values.ndim > len(shape):
+            return self.address(values, self.n_tasks, *shape)
+        return self.address(values, *shape)
+
+    def new(self, *shape: int) -> tuple[Tensor, int]:
+        """A tensor that the call fills, and its address."""
+        values = self.X.new_empty(shape)
+        return values, values.data_ptr()
+
+    def set_rates(self, lr: Rates) -> None:
+        """Describe the rates of the steps."""
+        if not isinstance(lr, Mapping):
+            self.problem.lr = lr
+            return
+        for layer, (name, _) in zip(self.layers, self.chain, strict=True):
+            shape = layer.n_out, layer.n_in
+            layer.weight_rate = self._rate(lr[f"{name}.weight"], shape)
+            layer.bias_rate = self._rate(lr[f"{name}.bias"], shape[:1])
+
+    def _rate(self, rate: float | Tensor, shape: tuple[int, ...]) -> int:
+        """Address of a rate for every number of a parameter."""
+        rates = torch.as_tensor(rate, dtype=self.X.dtype).expand(shape)
+        return self.address(rates, *shape)
+
+    def rows(self, X: Tensor, loss: InnerLoss) -> Rows:
+        """Rows with their loss."""
+        n_tasks, n_rows = self.n_tasks, X.shape[1]
+        is_shared = not loss.weight.stride(0)  # the same weights in all tasks
+        weight = loss.weight[:1] if is_shared else loss.weight
+        rows = self.plain_rows(X, loss.Y)
+        rows.weight = self.address(weight, 1 if is_shared else n_tasks, n_rows, 1)
+        rows.weight_step = 0 if is_shared else n_rows
+        if loss.present is not None:
+            rows.present = self.address(loss.present, n_tasks, self.n_out)
+        if loss.offset is not None:
+            rows.offset = self.address(loss.offset, n_tasks, n_rows, self.n_out)
+            rows.offset_row = self.n_out
+        return rows
+
+    def masked_rows(
+        self, X: Tensor, Y: Tensor, mask: Tensor, total_weight: float, n_offsets: int
+    ) -> Rows:
+        """Rows with a mask, of which the last columns may be offsets."""
+        rows = self.plain_rows(X, Y)
+        rows.mask = self.address(mask, *X.shape[:2])
+        rows.total_weight = total_weight
+        if n_offsets:
+            rows.offset = rows.X + (self.n_in - n_offsets) * X.element_size()
+            rows.offset_row = self.n_in
+        return rows
+
+    def plain_rows(self, X: Tensor, Y: Tensor | None = None) -> Rows:
+        """Rows with or without targets."""
+        n_rows = X.shape[1]
+        rows = Rows(n_rows, self.address(X, self.n_tasks, n_rows, self.n_in))
+        if Y is not None:
+            rows.Y = self.address(Y, self.n_tasks, n_rows, self.n_out)
+        return rows
+
+    def new_parameters(self, n_tasks: int | None = None) -> Parameters:
+        """Tensors that the call fills: one for every parameter, of each task.
+
+        Without a number of tasks they are gradients, which have an axis of tasks
+        where the parameter has one.
+        """
+        found = {}
+        for layer, (name, _) in zip(self.layers, self.chain, strict=True):
+            n_weights = n_tasks or (self.n_tasks if layer.weight_step else 0)
+            n_biases = n_tasks or (self.n_tasks if layer.bias_step else 0)
+            weight = layer.n_out, layer.n_in
+            bias = weight[:1]
+            found[f"{name}.weight"], layer.weight_out = self.new(
+                *((n_weights, *weight) if n_weights else weight)
+            )
+            found[f"{name}.bias"], layer.bias_out = self.new(
+                *((n_biases, *bias) if n_biases else bias)
+            )
+        return found
+
+    def new_rates(self, lr: Rates) -> Parameters:
+        """Tensors that the call fills with gradients by the rates that are tensors."""
+        found, learned = {}, learned_rates(lr)
+        for layer, (name, _) in zip(self.layers, self.chain, strict=True):
+            weight, bias = f"{name}.weight", f"{name}.bias"
+            if weight in learned:
+                values = self.new(layer.n_out, layer.n_in)
+                found[weight], layer.weight_rate_out = values
+            if bias in learned:
+                found[bias], layer.bias_rate_out = self.new(layer.n_out)
+        return {name: found[name] for name in learned}
+
+    def set_v(self, v: Mapping[str, Tensor]) -> None:
+        """Describe the gradient by the parameters at the end of the steps."""
+        for layer, (name, _) in zip(self.layers, self.chain, strict=True):
+            shape = self.n_tasks, layer.n_out, layer.n_in
+            layer.weight_v = self.address(v[f"{name}.weight"], *shape)
+            layer.bias_v = self.address(v[f"{name}.bias"], *shape[:2])
+
+    def run(self, function: str) -> None:
+        """Call a function of the library.
+
+        Raises
+        ------
+        MemoryError
+            If the tape of a task does not fit.
+        """
+        library = load_library()
+        if library is None:
+            raise RuntimeError(
+                "expected the compiled engine; it is not there. Ask `has_kernel`."
+            )
+        self.problem.instructions = library.widest_instructions()
+        if getattr(library, function)(self.problem):
+            raise MemoryError(
+                f"expected room for the steps of one task; got none for "
+                f"{self.problem.n_steps} steps on {self.problem.support.n_rows} rows. "
+                "Take fewer of either, or first order."
+            )

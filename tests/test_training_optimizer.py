@@ -1,0 +1,97 @@
+"""The lean optimizer must take the steps of torch's, from the same state."""
+
+import copy
+
+import pytest
+import torch
+from small_estimators import regression_tasks, small
+
+from sklearn_meta import MAMLRegressor
+from sklearn_meta.training._optimizer import PlainAdamW, clip_gradient
+
+OPTIONS = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 1e-6}
+
+
+@pytest.fixture
+def weights():
+    """Weights of several shapes, one of which never gets a gradient."""
+    torch.manual_seed(0)
+    return [
+        torch.randn(shape, requires_grad=True) for shape in ((3, 2), (4,), (), (2,))
+    ]
+
+
+def step(optimizer, weights, seed, max_norm):
+    """Take a step along gradients that are drawn."""
+    generator = torch.Generator().manual_seed(seed)
+    for weight in weights[:-1]:
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    if isinstance(optimizer, PlainAdamW):
+        optimizer.clip_and_step(max_norm)
+        return
+    if max_norm is not None:
+        torch.nn.utils.clip_grad_norm_(weights, max_norm)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 100.0])
+def test_plain_adamw_takes_the_steps_of_torch(weights, max_norm):
+    """Clipping is part of the update; a weight without a gradient stays."""
+    others = [weight.detach().clone().requires_grad_() for weight in weights]
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    usual = torch.optim.AdamW(others, **OPTIONS)
+    for seed in range(4):
+        step(plain, weights, seed, max_norm)
+        step(usual, others, seed, max_norm)
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_adamw_when_torch_goes_on_from_its_state_takes_the_same_step(weights):
+    """A checkpoint and a warm start may meet either."""
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    step(plain, weights, 0, None)
+    others = [weight.detach().clone().requires_grad_() for weight in weights]
+    usual = torch.optim.AdamW(others, **OPTIONS)
+    usual.load_state_dict(copy.deepcopy(plain.state_dict()))
+    step(plain, weights, 1, None)
+    step(usual, others, 1, None)
+    for weight, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_adamw_when_there_is_no_gradient_takes_no_step(weights):
+    """Nothing learned is nothing to clip."""
+    before = [weight.detach().clone() for weight in weights]
+    PlainAdamW(weights, fused=True, **OPTIONS).clip_and_step(1.0)
+    torch.testing.assert_close([weight.detach() for weight in weights], before)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_clip_gradient_is_as_of_torch(weights, max_norm):
+    """The same norm, in fewer operations."""
+    for weight in weights[:-1]:
+        weight.grad = torch.randn(weight.shape)
+    expected = [weight.detach().clone() for weight in weights]
+    for weight, other in zip(weights, expected, strict=True):
+        other.grad = None if weight.grad is None else weight.grad.clone()
+    torch.nn.utils.clip_grad_norm_(expected, max_norm)
+    clip_gradient(weights, max_norm)
+    for weight, other in zip(weights[:-1], expected[:-1], strict=True):
+        torch.testing.assert_close(weight.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    "params", [{"optimizer": torch.optim.AdamW}, {"optimizer_params": {"fused": False}}]
+)
+def test_fit_when_the_optimizer_is_torchs_learns_the_same(params):
+    """The default is torch's AdamW with a weight decay, whoever computes it."""
+    tasks = regression_tasks()
+    if "optimizer" in params:
+        params["optimizer_params"] = {"weight_decay": 1e-3}
+    (X, y), *_ = tasks
+    found = [
+        small(MAMLRegressor, **options).fit(tasks).adapt(X, y).predict(X)
+        for options in ({}, params)
+    ]
+    torch.testing.assert_close(*map(torch.as_tensor, found), rtol=1e-3, atol=1e-4)
