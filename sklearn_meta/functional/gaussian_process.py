@@ -77,7 +77,8 @@ def kernel_matrix(a: KernelRows, b: KernelRows, log_variance: Tensor) -> Tensor:
     b : KernelRows of n_b rows per task
         Rows.
     log_variance : Tensor of shape ()
-        Logarithm of the variance of the squared exponential part.
+        Logarithm of the variance of the squared exponential part. Without a gradient it
+        may be each task's own, of shape (n_tasks, 1, 1).
 
     Returns
     -------
@@ -124,7 +125,7 @@ def kernel_diagonal(rows: KernelRows, log_variance: Tensor) -> Tensor:
     >>> kernel_diagonal(rows, torch.tensor(0.0)).tolist()
     [[4.0, 4.0]]
     """
-    return rows.linear.square().sum(-1) + log_variance.exp()
+    return rows.linear.square().sum(-1) + log_variance.exp().view(-1, 1)
 
 
 def inverse_factor(kernel: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
