@@ -165,7 +165,12 @@ class MetaRegressorMixin(TaskRegressorMixin):
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the learner's prediction in the unit of the target."""
-        mean, std = self._query(X, codes)
+        return self._in_target_unit(*self._query(X, codes), X)
+
+    def _in_target_unit(
+        self, mean: np.ndarray, std: np.ndarray, X: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the learner predicts of prepared rows in the target's unit."""
         mean = self.target_scale_.decode(mean) + self._offset(X)
         return mean, std * self.target_scale_.scale
 

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from sklearn_meta.base import BaseTaskEstimator
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.kernel_teams import adapt_members, predict_members
 from sklearn_meta.estimators.presets import (
     PRESETS,
     default_classifiers,
@@ -28,7 +29,6 @@ from sklearn_meta.estimators.stack_checkpoint import StackCheckpoint
 from sklearn_meta.estimators.stacked_members import (
     AdaptedMixture,
     SharedColumns,
-    adapt_member,
     fit_members,
     judge,
 )
@@ -311,38 +311,33 @@ class _MetaStacking(_BaseComposition, BaseTaskEstimator):
             self.shots_, self.weights_, self._shots_of_tasks(rows)
         )
 
-        def adapt_to_view(model: Any, place: int) -> Any:
-            own = rows._replace(X=self.shared_.view(rows.X, place))
-            return adapt_member(model, own)
+        def adapt(models: list, member: list[int]) -> list:
+            views = self._views(rows.X, member)
+            return adapt_members(models, [rows._replace(X=X) for X in views])
 
-        self.adapted_ = self._mix(drop_negligible(weights), adapt_to_view)
+        self.adapted_ = self._mix(drop_negligible(weights), adapt)
         self.task_names_ = rows.names
 
     def _mix(
-        self, weights: np.ndarray, adapted: Callable[[Any, int], Any]
+        self, weights: np.ndarray, adapt: Callable[[list, list[int]], list]
     ) -> AdaptedMixture:
-        """Mix what ``adapted(model, member)`` returns for the members that matter."""
-        models, member = [], []
-        for place in np.flatnonzero(weights.max(0)):
-            fitted = self.estimators_[place]
-            models += [adapted(model, place) for model in fitted]
-            member += [place] * len(fitted)
+        """Mix what ``adapt(models, member)`` makes of the models that matter."""
+        matter = np.flatnonzero(weights.max(0)).tolist()
+        models = [model for m in matter for model in self.estimators_[m]]
+        member = [m for m in matter for _ in self.estimators_[m]]
         count = np.bincount(member, minlength=weights.shape[1])[member]
-        place = np.array(member)
-        return AdaptedMixture(models, place, weights[:, place] / count)
+        return AdaptedMixture(
+            adapt(models, member), np.array(member), weights[:, member] / count
+        )
+
+    def _views(self, X: np.ndarray, member: Sequence[int]) -> list[np.ndarray]:
+        """Return the columns that the model of each of these members reads."""
+        views = {m: self.shared_.view(X, m) for m in set(member)}
+        return [views[m] for m in member]
 
     def _shots_of_tasks(self, rows: TaskRows) -> np.ndarray:
         """Return the number of shots of each support."""
         return rows.sizes
-
-    def _ask(self, method: str, X: np.ndarray, codes: np.ndarray) -> list:
-        """Return what each adapted model says of rows."""
-        _, member, _ = self.adapted_
-        views = {place: self.shared_.view(X, place) for place in np.unique(member)}
-        return [
-            getattr(model, method)(views[place], codes)
-            for model, place in zip(self.adapted_.models, member, strict=True)
-        ]
 
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether the members are fitted and weighed."""
@@ -520,7 +515,7 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         new = copy.copy(self)
         new.adapted_ = self._mix(
             drop_negligible(self.weights_[:1]),
-            lambda model, _: model._without_support(),
+            lambda models, _: [model._without_support() for model in models],
         )
         new.task_names_ = None
         return new
@@ -529,8 +524,9 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return means, standard deviations and weights, (n_models, n_rows)."""
-        means, stds = np.swapaxes(self._ask("_mean_and_std", X, codes), 0, 1)
-        return means, stds, self.adapted_.weights[codes].T
+        models, member, weights = self.adapted_
+        views = self._views(X, member.tolist())
+        return *predict_members(models, views, codes), weights[codes].T
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
@@ -779,5 +775,8 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the mixture of the members' probabilities."""
-        said = np.stack(self._ask("_class_proba", X, codes))
-        return np.einsum("mrc,rm->rc", said, self.adapted_.weights[codes])
+        models, member, weights = self.adapted_
+        views = self._views(X, member.tolist())
+        pairs = zip(models, views, strict=True)
+        said = np.stack([model._class_proba(own, codes) for model, own in pairs])
+        return np.einsum("mrc,rm->rc", said, weights[codes])

@@ -13,6 +13,7 @@ from sklearn_meta.learners.function_draws import FunctionDraws
 from sklearn_meta.learners.gradient import GradientLearner
 from sklearn_meta.learners.implicit import ImplicitLearner
 from sklearn_meta.learners.kernel import KernelLearner
+from sklearn_meta.learners.kernel_team import KernelTeam
 from sklearn_meta.learners.latent import LatentProcessLearner
 from sklearn_meta.learners.logistic import LogisticPrototypeLearner
 from sklearn_meta.learners.metric import PrototypeLearner
@@ -27,6 +28,7 @@ __all__ = [
     "GradientLearner",
     "ImplicitLearner",
     "KernelLearner",
+    "KernelTeam",
     "LatentProcessLearner",
     "LocalClassKernelLearner",
     "LogisticPrototypeLearner",

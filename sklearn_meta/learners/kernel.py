@@ -114,6 +114,9 @@ class KernelLearner(nn.Module):
         self.std_floor = STD_FLOOR
         self.feature_dropout, self.n_kept_columns = feature_dropout, n_kept_columns
         self.n_features = n_features
+        # what learners of one shape have in common; None with a network of the user's
+        layout = (n_features, tuple(hidden_layer_sizes), activation)
+        self.shape = None if network is not None else (*layout, mean, self.noise)
         spread = math.log(max(n_features, 1))
         # standard deviations, as logarithms
         self.log_constant = nn.Parameter(torch.tensor(-0.7))

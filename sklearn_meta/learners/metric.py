@@ -1,6 +1,8 @@
 """Learners that compare query rows with one learned point per class."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from sklearn_meta.functional import (
     add_offset,
     apply_rows,
+    categorical_nll,
     check_row_independent,
     class_counts,
     class_means,
@@ -16,11 +19,13 @@ from sklearn_meta.functional import (
     last_columns,
     mahalanobis,
     mask_absent,
+    masked_task_mean,
     output_size,
     squared_euclidean,
     unbounded_std,
     zero_padding,
 )
+from sklearn_meta.functional.prototype_loss import prototype_loss
 
 _DISTANCES = ("euclidean", "cosine", "mahalanobis")
 # Small enough that five rows outvote the prior from the start.
@@ -193,12 +198,63 @@ class PrototypeLearner(nn.Module):
         X_query: Tensor,
     ) -> Tensor:
         """Adapt to the support rows, then score the query rows."""
-        # embedded together: one product for all rows of all tasks
-        X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
+        features = self._embed(X_support, support_mask, X_query)
         sizes = X_support.shape[1], X_query.shape[1]
-        support, query = apply_rows(self.network, X).split(sizes, 1)
+        support, query = features.split(sizes, 1)
         state = self._describe(support, zero_padding(Y_support, support_mask))
         return self._score(state, query, X_query)
+
+    def training_loss(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+        Y_query: Tensor,
+        query_mask: Tensor,
+        *,
+        criterion: Callable[[Any, Tensor], Tensor],
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Mean loss of the query rows of the tasks, to be differentiated once.
+
+        Where logits are squared Euclidean distances to the classes of a task, all that
+        comes after the embedding is differentiated by formulas.
+
+        Parameters
+        ----------
+        X_support, Y_support, support_mask : Tensor
+            As in `adapt`.
+        X_query, Y_query, query_mask : Tensor
+            Query rows, shaped like support rows.
+        criterion : callable
+            Loss of every query row, given the prediction and `Y_query`.
+        progress : float, default=0.0
+            Share of the outer steps that are done, in [0, 1]; ignored here.
+
+        Returns
+        -------
+        Tensor of shape ()
+            A mean over a task's own query rows, then over tasks.
+        """
+        plain = self.distance == "euclidean" and self.n_shared_classes is None
+        if not (plain and criterion is categorical_nll):
+            prediction = self(X_support, Y_support, support_mask, X_query)
+            return masked_task_mean(criterion(prediction, Y_query), query_mask)
+        return prototype_loss(
+            self._embed(X_support, support_mask, X_query),
+            zero_padding(Y_support, support_mask),
+            Y_query,
+            _row_weights(query_mask, like=X_query),
+            self.log_scale,
+            self.log_scale_slope,
+            self.raw_prior_weight,
+        )
+
+    def _embed(self, X_support: Tensor, mask: Tensor, X_query: Tensor) -> Tensor:
+        """All rows of all tasks in one product: (n_tasks, n_rows, embedding_size)."""
+        X = torch.cat([zero_padding(X_support, mask), X_query], 1)
+        return apply_rows(self.network, X)
 
     def _prior(self, features: Tensor, Y: Tensor) -> Tensor:
         """Where classes are before a row is seen: (n_classes or 1, embedding_size)."""
@@ -217,6 +273,12 @@ class PrototypeLearner(nn.Module):
         else:
             distances = squared_euclidean(features, prototypes)
         return -distances / features.shape[-1]
+
+
+def _row_weights(mask: Tensor, like: Tensor) -> Tensor:
+    """Weights (n_tasks, n_rows) of rows in `masked_task_mean`."""
+    n_tasks = mask.any(1).sum().clamp_min(1)
+    return mask.to(like) / (n_tasks * mask.sum(1, keepdim=True).clamp_min(1))
 
 
 def _embedding_size(network: nn.Module) -> int:

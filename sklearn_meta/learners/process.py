@@ -153,8 +153,8 @@ default="cnp"
         n_copies = Y.shape[-1] if self.class_equivariant else 1
         # One set per class, whose values are the indicator of that class.
         values = Y.mT.flatten(0, 1).unsqueeze(-1) if self.class_equivariant else Y
-        mask = support_mask.repeat_interleave(n_copies, 0)
-        read = self.reader.read(rows.repeat_interleave(n_copies, 0), values, mask)
+        mask = _repeat(support_mask, n_copies)
+        read = self.reader.read(_repeat(rows, n_copies), values, mask)
         state = {key: v.unflatten(0, (-1, n_copies)) for key, v in read.items()}
         # Classes that mean the same in every task keep a logit without support rows.
         present = (class_counts(Y) > 0) | (not self.class_equivariant)
@@ -178,7 +178,7 @@ default="cnp"
         present = state["present"]
         n_copies = present.shape[1] if self.class_equivariant else 1
         sets = {key: v.flatten(0, 1) for key, v in state.items() if key != "present"}
-        rows = self._encode(X_query).repeat_interleave(n_copies, 0)
+        rows = _repeat(self._encode(X_query), n_copies)
         answers = self.reader.answer(sets, rows)
         if self.likelihood == "gaussian":
             mean, raw = answers.unbind(-1)
@@ -208,6 +208,11 @@ default="cnp"
     def _encode(self, X: Tensor) -> Tensor:
         """Rows as the reader sees them."""
         return X if self.encoder is None else apply_rows(self.encoder, X)
+
+
+def _repeat(rows: Tensor, n_copies: int) -> Tensor:
+    """Each set so many times; as it is for one, since a copy would cost a layer."""
+    return rows if n_copies == 1 else rows.repeat_interleave(n_copies, 0)
 
 
 def _check_options(likelihood: str, architecture: str, class_equivariant: bool) -> None:

@@ -50,8 +50,29 @@ class Towers(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
 
+    @staticmethod
+    def joined(parts: Sequence["Towers"]) -> "Towers":
+        """Return the towers of several of one shape, side by side, as constants."""
+        first = parts[0]
+        joined = Towers.__new__(Towers)
+        nn.Module.__init__(joined)
+        joined.activation = first.activation
+        for name in ("weights", "biases"):
+            layers = zip(*(getattr(part, name) for part in parts), strict=True)
+            constants = [
+                nn.Parameter(
+                    torch.cat([p.detach() for p in layer]), requires_grad=False
+                )
+                for layer in layers
+            ]
+            setattr(joined, name, nn.ParameterList(constants))
+        return joined
+
     def forward(self, rows: Tensor) -> Tensor:
-        """Last hidden layers (n_towers, n_rows, width) of rows (n_rows, n_in)."""
+        """Last hidden layers (n_towers, n_rows, width) of rows (n_rows, n_in).
+
+        Rows of shape (n_towers, n_rows, n_in) are the own ones of each tower.
+        """
         hidden = rows.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = self.activation(torch.baddbmm(bias, hidden, weight))
