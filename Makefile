@@ -44,6 +44,7 @@ doc: $(VENV)/.all
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info doc/_build doc/auto_examples doc/generated
+	rm -f sklearn_meta/functional/_perceptron*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.png
 
 $(BIN)/python:
