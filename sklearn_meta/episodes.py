@@ -5,6 +5,7 @@ many outer steps at once as row numbers; a step then gathers its rows, wherever 
 table lives. Nothing here loops over tasks.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -111,11 +112,31 @@ class RowEpisodeSampler:
     ) -> None:
         self.X, self.Y = X, Y
         self.log_uniform = log_uniform
-        self.sizes = torch.as_tensor(sizes)
-        self.starts = self.sizes.cumsum(0) - self.sizes
-        room = int(self.sizes.max()) - 1
-        self.n_support = (min(n_support[0], room), min(n_support[1], room))
-        self.n_queries = min(n_queries, room)
+        self._asked = (*n_support, n_queries)
+        sizes = torch.as_tensor(sizes)
+        self._choose(sizes, sizes.cumsum(0) - sizes)
+
+    def _choose(self, sizes: Tensor, starts: Tensor) -> None:
+        """Set the tasks to draw from, and how many rows they have to give."""
+        self.sizes, self.starts = sizes, starts
+        room = int(sizes.max()) - 1
+        low, high, self.n_queries = (min(n, room) for n in self._asked)
+        self.n_support = (low, high)
+
+    def select(self, keep: np.ndarray) -> "RowEpisodeSampler":
+        """Return a sampler of the tasks where ``keep`` (n_tasks,) is True.
+
+        It shares the table: tasks are held out without a copy of their rows.
+        """
+        chosen = torch.as_tensor(keep)
+        new = copy.copy(self)
+        new._choose(self.sizes[chosen], self.starts[chosen])
+        return new
+
+    def targets(self) -> Tensor:
+        """Return the targets (n_rows, n_outputs) of its own tasks."""
+        rows = row_runs(self.starts, self.sizes)
+        return self.Y[rows.to(self.Y.device)]
 
     @property
     def n_tasks(self) -> int:
@@ -146,6 +167,12 @@ class RowEpisodeSampler:
             _zero_padding_(_look_up(self.Y, rows.query), rows.query_mask),
             rows.query_mask,
         )
+
+
+def row_runs(starts: Tensor, sizes: Tensor) -> Tensor:
+    """Return the row numbers of runs of rows, one run after another."""
+    offsets = sizes.cumsum(0) - sizes
+    return (starts - offsets).repeat_interleave(sizes) + torch.arange(int(sizes.sum()))
 
 
 class ClassEpisodeSampler:

@@ -155,9 +155,10 @@ def test_held_out_number_follows_the_fraction_and_leaves_a_task(fraction, n_held
     model = small(MAMLRegressor, early_stopping=True, validation_fraction=fraction)
     rows = model._check_rows(tasks_for(model, 12), None, None, reset=True, min_rows=2)
     parts = model._hold_out(rows, None, np.random.RandomState(0))
-    assert len(parts.validation.sizes) == n_held_out
-    assert len(parts.train.sizes) == 12 - n_held_out
-    assert set(parts.train.names).isdisjoint(parts.validation.names)
+    train, validation = parts.split()
+    assert len(validation.sizes) == n_held_out
+    assert len(train.sizes) == 12 - n_held_out
+    assert set(train.names).isdisjoint(validation.names)
 
 
 def test_held_out_units_of_one_table_are_classes():

@@ -31,6 +31,20 @@ def row_sampler(sizes, n_support=(1, 3), n_queries=2):
     return RowEpisodeSampler(X, -X, np.array(sizes), n_support, n_queries)
 
 
+def test_sampler_of_some_tasks_draws_as_one_of_a_table_of_theirs(generator):
+    """Tasks are held out without a copy of the table."""
+    sizes, keep = [3, 9, 5, 4], np.array([True, False, True, True])
+    some = row_sampler(sizes, (1, 6), 5).select(keep)
+    X = some.X[np.repeat(keep, sizes)]
+    alone = RowEpisodeSampler(X, -X, np.array(sizes)[keep], (1, 6), 5)
+    state = generator.get_state()
+    found = some.gather(some.sample(20, generator))
+    expected = alone.gather(alone.sample(20, generator.set_state(state)))
+    for part, other in zip(found, expected, strict=True):
+        assert torch.equal(part, other)
+    assert torch.equal(some.targets(), alone.Y) and some.X.data_ptr() != X.data_ptr()
+
+
 def class_sampler(cell_sizes, per_task, n_ways=2, n_shots=(1, 2), n_queries=2):
     """Return a sampler over classes whose rows' only feature is their number."""
     X = torch.arange(float(sum(cell_sizes))).unsqueeze(1)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sklearn_meta.functional import build_mlp, gaussian_nll, masked_task_mean
-from sklearn_meta.learners import ProcessLearner
+from sklearn_meta.learners import ProcessLearner, parts
 from sklearn_meta.learners.architectures import READERS
 from sklearn_meta.learners.parts import SplitDecoder
 
@@ -78,6 +78,23 @@ def test_predictions_know_the_number_of_support_rows(architecture):
     )
     one = learner(X[:, :1], Y[:, :1], mask[:, :1], Q).std
     assert not torch.allclose(one, learner(X, Y, mask, Q).std, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["cnp", "hypernetwork"])
+def test_large_supports_are_read_in_parts_and_give_the_same(architecture, monkeypatch):
+    # The layers of a million rows would take gigabytes.
+    learner = _regressor(architecture)
+    X, Y, mask, Q, _ = _regression()
+    mask = mask.clone()
+    mask[0, :3] = False  # a part without a row
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.1 * torch.randn_like(p)
+        expected = learner(X, Y, mask, Q)
+        monkeypatch.setattr(parts, "MAX_EMBEDDED_ROWS", 2 * len(X))
+        found = learner(X, Y, mask, Q)
+    assert torch.allclose(found.mean, expected.mean, atol=1e-6)
+    assert torch.allclose(found.std, expected.std, atol=1e-6)
 
 
 def test_attentive_learner_with_more_heads_uses_them():

@@ -147,6 +147,23 @@ def test_gradient_of_every_path_equals_the_next(episode, build, inner_optimizer)
         torch.testing.assert_close(gradients[0], other, rtol=1e-10, atol=1e-10)
 
 
+def test_task_whose_steps_diverge_has_no_say(episode):
+    # It would end the training of all others, or pull the start to where it went.
+    X, Y, mask, Q, Y_query, query_mask = episode
+    wild = X.clone(), Q.clone()
+    for part in wild:
+        part[2] *= 1e4  # its curvature is beyond two over the rate
+    learner = regressor(ReptileLearner, inner_batch_size=50, inner_lr=0.02)
+    losses = [
+        _loss(learner, (X, Y, mask, Q, Y_query, query_mask)),
+        _loss(learner, (wild[0], Y, mask, wild[1], Y_query, query_mask)),
+    ]
+    calm, rough = (_network_gradient(learner, loss) for loss in losses)
+    assert losses[1].isfinite()
+    for one, other in zip(calm, rough, strict=True):
+        assert other.isfinite().all() and other.norm() <= 3 * one.norm()
+
+
 def test_learner_without_inner_steps_is_rejected():
     # The start would never move.
     with pytest.raises(ValueError, match="inner_steps of at least 1 for Reptile.* 0"):

@@ -44,10 +44,20 @@ EPISODES_PER_HELD_OUT_TASK = 8
 
 
 class HeldOut(NamedTuple):
-    """Rows to learn from and, if any, rows that decide when to stop."""
+    """Rows to learn from and, if any, rows that decide when to stop.
+
+    Where these are tasks of one table, it is told which, and no row is copied.
+    """
 
     train: TaskRows
     validation: TaskRows | None
+    held: np.ndarray | None = None  # (n_tasks,), True for tasks of `train` that decide
+
+    def split(self) -> tuple[TaskRows, TaskRows | None]:
+        """Return rows to learn from and rows that decide, as two tables."""
+        if self.held is None:
+            return self.train, self.validation
+        return self.train.select(~self.held), self.train.select(self.held)
 
 
 class BaseMetaEstimator(
@@ -233,10 +243,11 @@ class BaseMetaEstimator(
             if windows is not None and len(windows.held_out):
                 validation = self._window_rows(windows.held_out)
             held_out = self._hold_out(rows, validation, run.random_state)
+            sampler, validation_sampler = self._samplers(held_out, device)
             record = self._outer_loop().run(
                 learner,
-                self._sampler(held_out.train, device),
-                self._validation(held_out.validation, seed, device),
+                sampler,
+                self._validation(validation_sampler, seed),
                 torch.Generator().manual_seed(seed),
                 self.optimizer_state_ if resume else None,
                 run.checkpoint,
@@ -319,7 +330,7 @@ class BaseMetaEstimator(
         if rows.names is not None:
             held = np.zeros(units, bool)
             held[random_state.permutation(units)[:n_held]] = True
-            return HeldOut(rows.select(~held), rows.select(held))
+            return HeldOut(rows, None, held)
         # an episode needs two classes on both sides
         n_held = min(max(2, n_held), units - 2)
         held_rows = np.isin(unit_of_row, random_state.permutation(units)[:n_held])
@@ -341,18 +352,27 @@ class BaseMetaEstimator(
         """Return how many tasks can be held out, and the one of each row."""
         return (0 if rows.names is None else len(rows.sizes)), rows.codes
 
+    def _samplers(
+        self, parts: HeldOut, device: torch.device
+    ) -> tuple[EpisodeSampler, EpisodeSampler | None]:
+        """Return the samplers of what is learned from, and of what decides, if any."""
+        if parts.held is not None and getattr(self, "label_mode_", None) != "task":
+            whole = self._sampler(parts.train, device)
+            return whole.select(~parts.held), whole.select(parts.held)
+        train, validation = parts.split()
+        sampler = self._sampler(train, device)
+        return sampler, validation and self._sampler(validation, device)
+
     def _validation(
-        self, rows: TaskRows | None, seed: int, device: torch.device
+        self, sampler: EpisodeSampler | None, seed: int
     ) -> ValidationEpisodes | None:
         """Return fixed episodes of the held-out tasks."""
-        if rows is None:
+        if sampler is None:
             return None
         low, high = VALIDATION_EPISODES
-        n_episodes = np.clip(EPISODES_PER_HELD_OUT_TASK * len(rows.sizes), low, high)
+        n_episodes = np.clip(EPISODES_PER_HELD_OUT_TASK * sampler.n_tasks, low, high)
         generator = torch.Generator().manual_seed(seed + 1)
-        return ValidationEpisodes(
-            self._sampler(rows, device), int(n_episodes), generator
-        )
+        return ValidationEpisodes(sampler, int(n_episodes), generator)
 
     # ------------------------------------------------------------ adapt and predict
 

@@ -106,6 +106,7 @@ default="maml"
         is pulled to the start, and the outer gradient is taken at its minimum [6]_.
     inner_lr : float, default=0.1
         Rate of the inner steps, > 0; for "metasgd" and "maml++" where the rates start.
+        "imaml" takes an SGD step back that leads up, and halves the rate of that task.
     inner_steps : int, default=5
         Inner steps in training, at least 0; at least 1 for "maml++" and "reptile".
         "imaml" wants enough to come near a minimum.
@@ -113,7 +114,7 @@ default="maml"
         How inner gradients become steps. Outer gradients go through it.
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
-    proximity : float, default=0.1
+    proximity : float, default=0.5
         Strength of the pull to the start, > 0, for "imaml" only. Far below
         ``1 / (inner_lr * inner_steps)`` the steps end before they feel it.
     cg_steps : int, default=5
@@ -299,7 +300,7 @@ default="maml"
         inner_steps=5,
         inner_optimizer="sgd",
         inner_batch_size=10,
-        proximity=0.1,
+        proximity=0.5,
         cg_steps=5,
         adapt_steps=None,
         module=None,
@@ -400,6 +401,7 @@ default="maml"
         is pulled to the start, and the outer gradient is taken at its minimum [6]_.
     inner_lr : float, default=0.05
         Rate of the inner steps, > 0; for "metasgd" and "maml++" where the rates start.
+        "imaml" takes an SGD step back that leads up, and halves the rate of that task.
     inner_steps : int, default=5
         Inner steps in training, at least 0; at least 1 for "maml++" and "reptile".
         "imaml" wants enough to come near a minimum.
@@ -407,7 +409,7 @@ default="maml"
         How inner gradients become steps. Outer gradients go through it.
     inner_batch_size : int, default=10
         Rows of an inner step in training, for "reptile" only.
-    proximity : float, default=0.1
+    proximity : float, default=0.5
         Strength of the pull to the start, > 0, for "imaml" only. Far below
         ``1 / (inner_lr * inner_steps)`` the steps end before they feel it.
     cg_steps : int, default=5
@@ -578,7 +580,7 @@ default="maml"
         inner_steps=5,
         inner_optimizer="sgd",
         inner_batch_size=10,
-        proximity=0.1,
+        proximity=0.5,
         cg_steps=5,
         adapt_steps=None,
         module=None,

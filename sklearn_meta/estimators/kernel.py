@@ -64,7 +64,7 @@ class FromShallow:
         """Train a learner in place, as :class:`OuterLoop` does."""
         if optimizer_state is None:
             shallow = self.shallow.to(sampler.X)
-            guess = KernelHyperparameters.guess(shallow.n_features, sampler.Y)
+            guess = KernelHyperparameters.guess(shallow.n_features, sampler.targets())
             guess.put_into(shallow)
             self.first.run(shallow, sampler, None, generator)
             KernelHyperparameters.of(shallow).put_into(learner)

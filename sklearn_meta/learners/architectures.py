@@ -13,6 +13,7 @@ from sklearn_meta.learners.hypernetwork import HypernetworkReader
 from sklearn_meta.learners.parts import (
     SplitDecoder,
     State,
+    embed_and_pool,
     log_counts,
     unit_scale_mlp,
     zero_last_layer,
@@ -58,7 +59,7 @@ class PooledReader(nn.Module):
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
         """Pool the support rows; a mean loses their number, so it is kept beside."""
-        pooled = masked_mean_pool(self.encoder(torch.cat([rows, values], -1)), mask)
+        pooled = embed_and_pool(self.encoder, rows, values, mask)
         return {"context": torch.cat([pooled, log_counts(mask, pooled)], -1)}
 
     def answer(self, state: State, rows: Tensor) -> Tensor:

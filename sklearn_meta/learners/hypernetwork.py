@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.functional import masked_mean_pool
 from sklearn_meta.learners.parts import (
     State,
+    embed_and_pool,
     log_counts,
     unit_scale_mlp,
     zero_last_layer,
@@ -90,7 +90,7 @@ class HypernetworkReader(nn.Module):
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
         """Write the weights of each set's network, input width first."""
-        pooled = masked_mean_pool(self.encoder(torch.cat([rows, values], -1)), mask)
+        pooled = embed_and_pool(self.encoder, rows, values, mask)
         # weights are multiplied layer by layer: a wild support must not make them wild
         pooled = pooled.clamp(-self.CONTEXT_LIMIT, self.CONTEXT_LIMIT)
         context = torch.cat([pooled, log_counts(mask, pooled)], -1)

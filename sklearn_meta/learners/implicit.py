@@ -41,7 +41,7 @@ class ImplicitLearner(PathFreeLearner):
         they reach the minimum.
     inner_optimizer : {"sgd", "momentum", "adam"}, default="sgd"
         How inner gradients become steps.
-    proximity : float, default=0.1
+    proximity : float, default=0.5
         Strength :math:`\lambda` of the pull to the start, > 0, in units of the loss
         over squared parameters.
         Far below 1 / (inner_lr * inner_steps) the steps end before they feel it, and
@@ -91,7 +91,7 @@ class ImplicitLearner(PathFreeLearner):
         inner_lr: float = 0.05,
         inner_steps: int = 16,
         inner_optimizer: str = "sgd",
-        proximity: float = 0.1,
+        proximity: float = 0.5,
         cg_steps: int = 5,
         damping: float = 0.0,
         likelihood: str = "gaussian",

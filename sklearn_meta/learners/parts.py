@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.functional import build_mlp
+from sklearn_meta.functional import build_mlp, masked_mean_pool
 
 State = dict[str, Tensor]
 
 # Adam moves a number by about its rate each step, whatever the number's scale.
 # Logarithms of scales have further to go than the weights of a network.
 REACH = 20.0
+# rows that are embedded at a time: the layers of a million would take a gigabyte
+MAX_EMBEDDED_ROWS = 2**16
 
 
 class LearnedNumbers(nn.Module):
@@ -83,6 +85,29 @@ class SplitDecoder(nn.Module):
         """Outputs (n_sets, n, n_outputs); context (n_sets, n_context)."""
         outputs: Tensor = self.rest(self.of_row(rows) + self.of_set(context)[:, None])
         return outputs
+
+
+def embed_and_pool(
+    encoder: nn.Module, rows: Tensor, values: Tensor, mask: Tensor
+) -> Tensor:
+    """Mean of the embedded rows of each set, (n_sets, width), large sets in parts.
+
+    Where gradients are asked for, the layers are kept and nothing would be gained.
+    """
+    n_sets, n_rows = mask.shape
+    if torch.is_grad_enabled() or n_sets * n_rows <= MAX_EMBEDDED_ROWS:
+        return masked_mean_pool(encoder(torch.cat([rows, values], -1)), mask)
+    total: Tensor = torch.zeros(())
+    for part in torch.arange(n_rows).split(max(1, MAX_EMBEDDED_ROWS // n_sets)):
+        own = slice(int(part[0]), int(part[-1]) + 1)
+        embedded = encoder(torch.cat([rows[:, own], values[:, own]], -1))
+        total = total + masked_mean_pool(embedded, mask[:, own]) * _counts(mask[:, own])
+    return total / _counts(mask)
+
+
+def _counts(mask: Tensor) -> Tensor:
+    """Number of real rows, at least 1, of shape (n_sets, 1)."""
+    return mask.sum(1, keepdim=True).clamp_min(1)
 
 
 def log_counts(mask: Tensor, like: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class PathFreeLearner(GradientLearner):
         offset: Tensor | None,
         visit: Callable[[Params], None] | None = None,
     ) -> tuple[Params, Tensor]:
-        """Run the inner loop, guarded where a prediction is served."""
+        """Run the inner loop, guarded against steps that diverge."""
         start = self._stacked_start(start, len(rows))
         support = Support(rows, Y, mask, state, offset)
         with torch.set_grad_enabled(not self._is_recursive(start)):
@@ -90,7 +90,7 @@ class PathFreeLearner(GradientLearner):
             self.inner_lr,
             self._n_steps(),
             rule=self.rule,
-            guard=not self.training,
+            guard=True,  # nothing looks through the steps: in training, too
             visit=visit,
         )
 

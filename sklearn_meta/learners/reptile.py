@@ -12,7 +12,11 @@ from sklearn_meta.functional import (
     masked_task_mean,
     zero_padding,
 )
-from sklearn_meta.functional.inner_loop import InnerPath
+from sklearn_meta.functional.inner_loop import (
+    InnerPath,
+    choose_by_task,
+    is_diverged,
+)
 from sklearn_meta.functional.inner_optimizers import Adam
 from sklearn_meta.learners.gradient import Params
 from sklearn_meta.learners.path_free import PathFreeLearner, Support, leaves
@@ -55,7 +59,8 @@ class ReptileLearner(PathFreeLearner):
 
     Notes
     -----
-    Batches are passes over a task's rows in one random order. ``adapt`` takes its steps
+    Batches are passes over a task's rows in one random order. A task whose loss rises
+    on its way has no say in that outer step. ``adapt`` takes its steps
     on all support rows at once, so that their order has no meaning, and starts Adam
     anew for every task, where the authors' code goes on with the last one's averages.
     What the inner loop does not move, the noise level and the scale of logits, learns
@@ -172,14 +177,17 @@ class ReptileLearner(PathFreeLearner):
         return 0.5 * torch.stack(distances).sum() / self.inner_lr
 
     def _follow_batches(self, start: Params, support: Support) -> Params:
-        """Where steps on batches of all rows lead."""
+        """Where steps on batches of all rows lead; the start if they lead up."""
+        evaluate = self._support_loss(start, support)
         path, params = InnerPath(self.inner_lr, self.rule), start
         for batch in _batches(support, self.inner_batch_size, self.inner_steps):
             params = leaves(params)
             with torch.set_grad_enabled(not self._is_recursive(start)):
                 _, gradients = self._support_loss(start, batch)(params)
                 params = path.step(params, gradients())
-        return params
+        # one task that diverges would otherwise pull the start to where it went
+        first, last = (evaluate(leaves(p))[0]().detach() for p in (start, params))
+        return choose_by_task(is_diverged(first, last, params), start, params)
 
     def _attach(self, start: Params, ended: Params, support: Support) -> Params:
         """First-order MAML."""
