@@ -8,53 +8,14 @@ import importlib
 import os
 import sys
 import types
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from speed_workloads import N_POOL
 from torch.nn import functional as F
 
 from sklearn_meta.functional import build_mlp
-
-N_POOL = 300
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Shape of a meta-training: support rows may be a range, as in `n_shots`."""
-
-    title: str
-    n_features: int
-    hidden: tuple
-    n_ways: int  # 1 for regression
-    n_shots: int | tuple
-    n_queries: int
-    batch: int
-    inner_lr: float = 0.0
-    inner_steps: int = 0
-    first_order: bool = False
-
-    @property
-    def n_support(self):
-        """Most support rows."""
-        return self.n_ways * np.max(self.n_shots)
-
-    @property
-    def n_query(self):
-        """Query rows."""
-        return self.n_ways * self.n_queries
-
-
-def draw_task(workload, rng):
-    """Return the rows and targets of one task."""
-    n = workload.n_support + workload.n_query
-    if workload.n_ways == 1:
-        x = rng.uniform(-5, 5, (n, 1))
-        return x, rng.uniform(0.1, 5) * np.sin(x[:, 0] + rng.uniform(0, np.pi))
-    y = np.arange(n) % workload.n_ways
-    centres = rng.normal(size=(workload.n_ways, workload.n_features))
-    return centres[y] + rng.normal(size=(n, workload.n_features)), y
 
 
 class TaskLoop:
@@ -174,6 +135,28 @@ class Higher(TaskLoop):
         return sum((gradient * p).sum() for gradient, p in pairs)
 
 
+class TorchOpt(TaskLoop):
+    """The loop of TorchOpt's examples; it has no first order."""
+
+    def __init__(self, workload, tasks, n_steps):
+        super().__init__(workload, tasks, n_steps)
+        self.library = importlib.import_module("torchopt")
+        self.inner = self.library.MetaSGD(self.network, lr=workload.inner_lr)
+
+    def query_loss(self, X, y, X_query, y_query):
+        """Loss of the query rows after the inner steps."""
+        parts = (self.network, self.inner)
+        before = [
+            self.library.extract_state_dict(part, by="reference") for part in parts
+        ]
+        for _ in range(self.workload.inner_steps):
+            self.inner.step(self.loss(self.network(X), y))
+        loss = self.loss(self.network(X_query), y_query)
+        for part, state in zip(parts, before, strict=True):
+            self.library.recover_state_dict(part, state)
+        return loss
+
+
 class PrototypeLoop(TaskLoop):
     """Prototypical networks, one episode after the other."""
 
@@ -240,16 +223,20 @@ def import_learn2learn(name):
     return importlib.import_module(f"learn2learn.{name}")
 
 
+LIBRARIES = {
+    "learn2learn": lambda: import_learn2learn("algorithms.maml"),
+    "higher": lambda: importlib.import_module("higher"),
+    "TorchOpt": lambda: importlib.import_module("torchopt"),
+    "JAX": lambda: importlib.import_module("jax"),
+}
+
+
 def installed(peers):
     """Return those of the loops, by name, whose libraries can be imported."""
-    checks = {
-        "learn2learn": lambda: import_learn2learn("algorithms.maml"),
-        "higher": lambda: importlib.import_module("higher"),
-    }
     found = {}
     for name, peer in peers.items():
         try:
-            checks.get(name, lambda: None)()
+            LIBRARIES.get(name, lambda: None)()
         except ImportError:
             continue
         found[name] = peer

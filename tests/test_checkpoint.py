@@ -1,5 +1,6 @@
 """Checkpoints: a fit that was killed ends as one that was not."""
 
+import io
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from sklearn_meta import Checkpoint, MAMLRegressor, ProtoNetClassifier
 from sklearn_meta.base._fingerprint import describe, describe_fit
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import CheckpointFile
+from sklearn_meta.training._checkpoint import _read, _sealed
 
 TASKS = regression_tasks()
 
@@ -80,6 +82,13 @@ def interrupt(directory, epoch=5, **params):
         return model.fit(TASKS)
 
 
+def write(file, content):
+    """Write a checkpoint of another version, or of another author."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    file.path.write_bytes(_sealed(buffer.getvalue()))
+
+
 def files(directory):
     """Return the names of the files of a directory."""
     return sorted(path.name for path in Path(directory).iterdir())
@@ -105,7 +114,7 @@ def test_fit_when_killed_and_started_again_ends_with_the_same_weights(tmp_path):
     process = subprocess.run(command, env=environment, check=False)
     assert process.returncode == -signal.SIGKILL
     (name,) = files(tmp_path)
-    stored = torch.load(tmp_path / name, weights_only=True)
+    stored = _read(tmp_path / name)
     assert len(stored["state"]["losses"]) == 12  # six stretches of two steps
     resumed = regressor(checkpoint=tmp_path).fit(TASKS)
     assert_same_fit(resumed, regressor().fit(TASKS))
@@ -134,7 +143,7 @@ def test_fit_when_it_goes_on_ends_as_one_that_was_not_stopped(tmp_path, params):
 def test_fit_without_a_seed_goes_on_with_that_of_the_first_run(tmp_path):
     """Otherwise other tasks would be held out than the ones that were."""
     interrupt(tmp_path, random_state=None)
-    seed = torch.load(tmp_path / files(tmp_path)[0])["seed"]
+    seed = _read(tmp_path / files(tmp_path)[0])["seed"]
     resumed = regressor(random_state=None, checkpoint=tmp_path).fit(TASKS)
     assert_same_fit(resumed, regressor(random_state=seed).fit(TASKS))
 
@@ -206,8 +215,10 @@ def test_file_of_another_fit_is_an_error_that_says_what_differs(tmp_path):
     ("damage", "message"),
     [
         (lambda data: data[: len(data) // 2], "truncated or altered"),
+        (lambda data: data[:900] + b"?" + data[901:], "truncated or altered"),
         (lambda data: b"weights", "is no checkpoint"),
         (lambda data: b"", "is no checkpoint"),
+        (lambda data: _sealed(b"abc"), "is no checkpoint"),
     ],
 )
 def test_file_when_damaged_is_an_error(tmp_path, damage, message):
@@ -222,7 +233,7 @@ def test_file_when_damaged_is_an_error(tmp_path, damage, message):
 def test_file_of_another_format_is_an_error(tmp_path):
     """A newer version may hold what this one does not know."""
     file = CheckpointFile(tmp_path, {"estimator": "A"})
-    torch.save({"version": 99}, file.path)
+    write(file, {"version": 99})
     with pytest.raises(ValueError, match="format version 99, expected 2"):
         CheckpointFile(tmp_path, {"estimator": "A"})
 
@@ -230,7 +241,7 @@ def test_file_of_another_format_is_an_error(tmp_path):
 def test_file_with_code_inside_is_not_run(tmp_path):
     """A checkpoint is data; who can write to the directory must not get a shell."""
     file = CheckpointFile(tmp_path, {"estimator": "A"})
-    torch.save({"version": print}, file.path)
+    write(file, {"version": print})
     with pytest.raises(ValueError, match="no checkpoint"):
         CheckpointFile(tmp_path, {"estimator": "A"})
 

@@ -9,6 +9,7 @@ from sklearn_meta.functional import (
     apply_rows,
     build_mlp,
     check_row_independent,
+    networks,
     output_size,
     stackable_layers,
     stacked_forward,
@@ -134,3 +135,18 @@ def test_zero_padding_removes_nan():
     # 0 * NaN is NaN, so masks must not be multiplied.
     values = torch.full((1, 2, 3), torch.nan)
     assert zero_padding(values, torch.tensor([[False, False]])).abs().sum() == 0
+
+
+def test_apply_rows_when_there_are_many_then_in_parts_and_the_same(monkeypatch):
+    # hidden layers of a million rows would take gigabytes
+    network, X = build_mlp(3, (8,), 2), torch.randn(4, 5, 3)
+    expected = network(X)
+    monkeypatch.setattr(networks, "MAX_ROWS_AT_ONCE", 7)
+    sizes, forward = [], network.forward
+    monkeypatch.setattr(
+        network, "forward", lambda X: sizes.append(len(X)) or forward(X)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(apply_rows(network, X), expected)
+    assert sizes == [7, 7, 6]
+    assert apply_rows(network, X).requires_grad

@@ -10,6 +10,7 @@ from sklearn_meta.functional import (
     masked_task_mean,
     squared_error_with_noise,
 )
+from sklearn_meta.functional.formulas import FORMULAS
 from sklearn_meta.learners import GradientLearner, outer_step
 
 N_FEATURES = 3
@@ -44,6 +45,14 @@ def _learner(likelihood, **options):
     return GradientLearner(network, **options).double()
 
 
+def _on(engine, learner):
+    """The learner on an engine; without a compiler there is one less."""
+    if engine == "compiled" and learner.engine != engine:
+        pytest.skip("the package was built without a compiler")
+    learner.engine = engine
+    return learner
+
+
 def _loss_and_gradient(loss, learner):
     gradients = torch.autograd.grad(3 * loss, list(learner.parameters()))
     return [loss, *gradients]
@@ -59,16 +68,36 @@ def _by_autograd(learner, episodes, criterion):
 @pytest.mark.parametrize(
     "options", [{}, {"second_order": False}, {"learn_inner_lr": True}], ids=str
 )
+@pytest.mark.parametrize("engine", FORMULAS)
 @pytest.mark.parametrize("likelihood", CRITERIA)
 @pytest.mark.parametrize("sizes", [[4] * 3, [5, 1, 3, 2, 5, 4, 1, 6, 2, 2, 3, 4, 1]])
-def test_training_loss_equals_autograd(likelihood, options, sizes, monkeypatch):
+def test_training_loss_equals_autograd(likelihood, engine, options, sizes, monkeypatch):
     # In whole and in parts, sorted by size, whatever padding holds.
     monkeypatch.setattr(outer_step, "PART_BYTES", 8000)
-    learner = _learner(likelihood, **options)
+    learner = _on(engine, _learner(likelihood, **options))
     episodes = _episodes(likelihood, sizes, [*sizes[1:], 3])
     criterion = CRITERIA[likelihood]
     ours = learner.training_loss(*episodes, criterion=criterion)
     theirs = _by_autograd(learner, episodes, criterion)
+    for our, their in zip(_loss_and_gradient(ours, learner), theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("engine", FORMULAS)
+@pytest.mark.parametrize("learn_inner_lr", [True, False])
+@pytest.mark.parametrize("second_order", [True, False])
+def test_training_loss_of_prototypes_equals_autograd(
+    engine, second_order, learn_inner_lr
+):
+    # Through the head of each task to the network and the scale of the logits.
+    options = {"second_order": second_order, "learn_inner_lr": learn_inner_lr}
+    learner = _on(engine, _learner("categorical", head="prototypes", **options))
+    X, _, mask, X_query, _, query_mask = _episodes("categorical", [5, 3, 4], [4, 6, 5])
+    of_rows = torch.eye(3).double()[torch.arange(6) % 2]  # the third class is absent
+    Y, Y_query = (of_rows[: rows.shape[1]].expand(3, -1, -1) for rows in (X, X_query))
+    episodes = X, Y, mask, X_query.nan_to_num(0.0), Y_query, query_mask
+    ours = learner.training_loss(*episodes, criterion=categorical_nll)
+    theirs = _by_autograd(learner, episodes, categorical_nll)
     for our, their in zip(_loss_and_gradient(ours, learner), theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-10)
 
@@ -78,7 +107,10 @@ def test_parts_hold_each_task_once_within_the_bound(n_bytes, monkeypatch):
     # A bound on memory is no bound on what is learned from.
     monkeypatch.setattr(outer_step, "PART_BYTES", n_bytes)
     mask = torch.arange(9) < torch.arange(1, 10).repeat(3).unsqueeze(1)
-    loop = _learner("gaussian")._outer_loop_by_formulas(squared_error_with_noise)
+    episodes = _episodes("gaussian", [4] * 3, [4] * 3)
+    support = outer_step.Rows(*episodes[:3])
+    learner = _learner("gaussian")
+    loop = learner._outer_loop_by_formulas(squared_error_with_noise, support)
     order, parts = outer_step._plan_parts(loop, mask, mask, False)
     seen = torch.cat([order[part.tasks] for part in parts])
     assert sorted(seen.tolist()) == list(range(27))

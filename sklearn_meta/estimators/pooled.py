@@ -378,6 +378,9 @@ class PooledRegressor(TaskRegressorMixin, _PooledEstimator):
         if self.correction == "refit":
             model = fit_member(self.pooled_.model, *self.old_rows_)
             new.adapted_ = RefittedModels([model], *level)
+        elif self.correction == "level":
+            # its model has never read an empty support: what is left is the pooled one
+            new.correction = "none"
         new.task_names_ = None
         return new
 

@@ -158,7 +158,7 @@ WITH("avx2,fma")
 #undef MOST_VECTORS
 WITHOUT
 
-WITH("avx2,fma,avx512f,avx512vl,avx512dq,prefer-vector-width=512")
+WITH("avx2,fma,avx512f,avx512vl,avx512dq")
 #define INSTRUCTIONS avx512
 #define VECTOR_BYTES 64
 #define MOST_VECTORS 4

@@ -102,12 +102,7 @@ static void NAME(start_support)(RUN *run, ptrdiff_t task)
 static uint8_t NAME(is_diverged)(RUN *run, REAL first)
 {
     const VALUES *end = run->points + run->n_steps;
-    REAL sum = 0;
-    for (ptrdiff_t l = 0; l < run->n_layers; l++) {
-        const REAL *weight = NAME(weight_of)(end, l);
-        for (ptrdiff_t i = 0; i < NAME(n_weights)(run, l); i++) sum += weight[i];
-        for (ptrdiff_t i = 0; i < run->size[l + 1]; i++) sum += end->bias[l][i];
-    }
+    REAL sum = NAME(add_up)(run, end);
     NAME(forward_pass)(run, end, &run->support, run->tapes);
     REAL last = NAME(add_loss)(run, &run->support, run->tapes, 1);
     int is_sound = last <= first + TOLERANCE * FABS(first) && sum - sum == 0;

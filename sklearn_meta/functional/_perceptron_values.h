@@ -168,24 +168,48 @@ static void NAME(clear)(const RUN *run, VALUES *values)
     }
 }
 
-/* to = base + alpha * a * b, where a NULL for `a` or `base` is a one or a zero */
+/* out = base + alpha * a * b for whole vectors, where a NULL for `a` or `base` is a one or
+ * a zero, and `out` may be any of the others */
+static void NAME(combine_numbers)(
+    ptrdiff_t n, const REAL *base, REAL alpha, const REAL *a, const REAL *b, REAL *out)
+{
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        VECTOR product = alpha * *(const VECTOR *)(b + i);
+        if (a) product *= *(const VECTOR *)(a + i);
+        if (base) product += *(const VECTOR *)(base + i);
+        *(VECTOR *)(out + i) = product;
+    }
+}
+
+/* The same for all parameters. */
 static void NAME(combine)(
     const RUN *run, const VALUES *base, REAL alpha, const VALUES *a, const VALUES *b,
-    VALUES *to)
+    VALUES *out)
 {
-    for (ptrdiff_t l = 0; l < run->n_layers; l++)
-        for (int is_bias = 0; is_bias < 2; is_bias++) {
-#define PART(values) (is_bias ? (values)->bias[l] : NAME(weight_of)(values, l))
-            ptrdiff_t n = is_bias ? run->wide[l + 1] : NAME(n_weights)(run, l);
-            const REAL *factor = a ? PART(a) : NULL, *value = PART(b);
-            const REAL *start = base ? PART(base) : NULL;
-            REAL *out = PART(to);
-#undef PART
-            for (ptrdiff_t i = 0; i < n; i++) {
-                REAL product = factor ? factor[i] * value[i] : value[i];
-                out[i] = start ? start[i] + alpha * product : alpha * product;
-            }
-        }
+    for (ptrdiff_t l = 0; l < run->n_layers; l++) {
+        NAME(combine_numbers)(
+            NAME(n_weights)(run, l), base ? NAME(weight_of)(base, l) : NULL, alpha,
+            a ? NAME(weight_of)(a, l) : NULL, NAME(weight_of)(b, l), NAME(weight_of)(out, l));
+        NAME(combine_numbers)(
+            run->wide[l + 1], base ? base->bias[l] : NULL, alpha, a ? a->bias[l] : NULL,
+            b->bias[l], out->bias[l]);
+    }
+}
+
+/* Something that is finite only if all parameters are, and their sums. */
+static REAL NAME(add_up)(const RUN *run, const VALUES *values)
+{
+    VECTOR sums = {0};
+    REAL total = 0;
+    for (ptrdiff_t l = 0; l < run->n_layers; l++) {
+        const REAL *weight = NAME(weight_of)(values, l);
+        for (ptrdiff_t i = 0; i < NAME(n_weights)(run, l); i += LANES)
+            sums += *(const VECTOR *)(weight + i);
+        for (ptrdiff_t i = 0; i < run->wide[l + 1]; i += LANES)
+            sums += *(const VECTOR *)(values->bias[l] + i);
+    }
+    for (ptrdiff_t i = 0; i < LANES; i++) total += ((const REAL *)&sums)[i];
+    return total;
 }
 
 /* --- rows ------------------------------------------------------------------------ */

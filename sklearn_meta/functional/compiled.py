@@ -68,8 +68,9 @@ def compiled_outer_loss(
     n_steps: int,
     *,
     second_order: bool,
-    noise: tuple[Tensor, Tensor, float] | None,
-    n_offsets: int,
+    noise: tuple[Tensor, Tensor, float] | None = None,
+    n_offsets: int = 0,
+    present: Tensor | None = None,
 ) -> tuple[Tensor, Parameters, Parameters, list[Tensor]]:
     """Everything about an outer step in one call: its loss and all gradients.
 
@@ -80,11 +81,13 @@ def compiled_outer_loss(
     support, query : tuple of Tensor
         Rows (n_tasks, n_rows, n_in), targets (n_tasks, n_rows, n_out) and a mask
         (n_tasks, n_rows) that is True for a real row.
-    noise : tuple of (Tensor, Tensor, float) or None
+    noise : tuple of (Tensor, Tensor, float), default=None
         Intercept, slope and floor of the spread, for a squared error with noise; None
         for classes.
-    n_offsets : int
+    n_offsets : int, default=0
         How many of the last columns of the rows are added to the outputs.
+    present : Tensor of shape (n_tasks, n_classes), bool, default=None
+        True for a class that may be predicted; None for all.
 
     Returns
     -------
@@ -106,6 +109,9 @@ def compiled_outer_loss(
     weight = 1.0 if has_classes else 2.0  # of a squared residual, halved
     problem.support = call.masked_rows(*support, weight, n_offsets)
     problem.query = call.masked_rows(*query, weight, n_offsets)
+    if present is not None:
+        known = call.address(present, len(X), call.n_out)
+        problem.support.present = problem.query.present = known
     losses, problem.losses = call.new(len(X))
     of_start = call.new_parameters()
     of_rates = call.new_rates(lr)

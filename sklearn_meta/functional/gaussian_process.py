@@ -154,10 +154,14 @@ def inverse_factor(kernel: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
     >>> inverse_factor(kernel, noise, noise > 0).tolist()
     [[[0.5]]]
     """
-    real = mask.to(kernel.dtype)
-    covariance = kernel * (real.unsqueeze(-1) * real.unsqueeze(-2))
-    # not a product, which would keep what is not finite in the noise of padding
-    covariance.diagonal(dim1=1, dim2=2).add_(torch.where(mask, noise, 1))
+    if _is_whole(mask):
+        covariance = kernel.clone()
+    else:
+        real = mask.to(kernel.dtype)
+        covariance = kernel * (real.unsqueeze(-1) * real.unsqueeze(-2))
+        # not a product, which would keep what is not finite in the noise of padding
+        noise = torch.where(mask, noise, 1)
+    covariance.diagonal(dim1=1, dim2=2).add_(noise)
     factor = stable_cholesky(covariance, check=False)
     identity = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     return torch.linalg.solve_triangular(factor, identity, upper=False)
@@ -287,9 +291,11 @@ class _Conditional(torch.autograd.Function):
         smooth = _smooth_part(rows, support, log_variance)
         kernel = torch.baddbmm(smooth, linear, support.linear.mT)
         factor = inverse_factor(kernel[:, :n_support], noise, mask)
-        real = mask.to(kernel.dtype)
-        to_query = kernel[:, n_support:] * real.unsqueeze(1)
-        values = factor @ (residual * real).unsqueeze(-1)
+        to_query = kernel[:, n_support:]
+        if not _is_whole(mask):
+            real = mask.to(kernel.dtype)
+            to_query, residual = to_query * real.unsqueeze(1), residual * real
+        values = factor @ residual.unsqueeze(-1)
         whitened = to_query @ factor.mT  # (n_tasks, n_query, n_support)
         ctx.save_for_backward(
             linear, coordinates, log_variance, mask, smooth, factor, values, whitened
@@ -318,6 +324,11 @@ class _Conditional(torch.autograd.Function):
         # padding has weight zero, so that its gradients are zero already
         to_noise = to_kernel[:, :n_support].diagonal(dim1=1, dim2=2) * mask
         return to_linear, to_rows, to_log_variance, to_noise, to_residual, None
+
+
+def _is_whole(mask: Tensor) -> bool:
+    """Whether there is no padding. A GPU is not asked: it would have to wait."""
+    return mask.device.type == "cpu" and bool(mask.all())
 
 
 def _middle(coordinates: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
 }
 
+# rows that go through a shared network at once where no gradient is asked for
+MAX_ROWS_AT_ONCE = 2**16
+
 _ELEMENTWISE = (*ACTIVATIONS.values(), nn.LeakyReLU, nn.Softplus, nn.Dropout)
 
 Layers = list[tuple[str, nn.Module]]
@@ -168,7 +171,17 @@ def apply_rows(module: nn.Module, X: Tensor) -> Tensor:
     >>> apply_rows(torch.nn.Linear(3, 2), torch.zeros(4, 5, 3)).shape
     torch.Size([4, 5, 2])
     """
-    outputs: Tensor = module(X.flatten(0, 1))
+    rows = X.flatten(0, 1)
+    if torch.is_grad_enabled() or len(rows) <= MAX_ROWS_AT_ONCE:
+        outputs: Tensor = module(rows)
+        return outputs.unflatten(0, X.shape[:2])
+    # a part at a time: the hidden layers of a million rows would take gigabytes
+    first: Tensor = module(rows[:MAX_ROWS_AT_ONCE])
+    outputs = first.new_empty(len(rows), *first.shape[1:])
+    outputs[:MAX_ROWS_AT_ONCE] = first
+    for begin in range(MAX_ROWS_AT_ONCE, len(rows), MAX_ROWS_AT_ONCE):
+        part = slice(begin, begin + MAX_ROWS_AT_ONCE)
+        outputs[part] = module(rows[part])
     return outputs.unflatten(0, X.shape[:2])
 
 

@@ -290,7 +290,8 @@ class GradientLearner(nn.Module):
         """Mean loss of the query rows of the tasks, to be differentiated once.
 
         Where the whole network is a perceptron that adapts, and the criterion is the
-        usual one, the gradient comes from formulas and autograd has nothing to do.
+        usual one, the gradient comes from formulas. Autograd has nothing to do then, or
+        goes from the prototypes on.
 
         Parameters
         ----------
@@ -308,30 +309,41 @@ class GradientLearner(nn.Module):
         Tensor of shape ()
             A mean over a task's own query rows, then over tasks.
         """
-        loop = self._outer_loop_by_formulas(criterion)
+        support = Rows(X_support, Y_support, support_mask)
+        loop = self._outer_loop_by_formulas(criterion, support)
         if loop is not None:
-            support = Rows(X_support, Y_support, support_mask)
             query = Rows(X_query, Y_query, query_mask)
             return loss_by_formulas(loop, support, query, self._noise(), self.n_offsets)
         prediction = self(X_support, Y_support, support_mask, X_query)
         return masked_task_mean(criterion(prediction, Y_query), query_mask)
 
     def _outer_loop_by_formulas(
-        self, criterion: Callable[[Any, Tensor], Tensor]
+        self, criterion: Callable[[Any, Tensor], Tensor], support: Rows
     ) -> InnerLoop | None:
-        """What all tasks share, if the outer gradient is known in formulas."""
-        start = self._chain_parameters()
-        whole = self.head == "linear" and not self._frozen_layers
+        """How all tasks adapt, if the outer gradient is known in formulas."""
+        start, present = self._chain_parameters(), None
         # a subclass may take steps of another kind
         plain = type(self)._descend is GradientLearner._descend
-        if not (whole and plain and self._is_recursive(start)):
+        known = plain and is_known(criterion, self.likelihood)
+        if not (known and start) or self._frozen_layers:
             return None
-        if not is_known(criterion, self.likelihood):
+        formulas, rates = self._formulas(start), self._current_rates()
+        if self.head == "prototypes":
+            if not formulas.by_task:
+                return None
+            X, Y, _ = support if support.is_whole() else support.without_padding()
+            start, present = self._starting_parameters(X, Y), class_counts(Y) > 0
+            start, rates = self._absorb_scale(start, rates)
+        if not self._is_recursive(start):
             return None
-        rates, n_steps = self._current_rates(), self._n_steps()
-        formulas = self._formulas(start)
         return InnerLoop(
-            self._chain, start, rates, n_steps, self.second_order, formulas
+            self._chain,
+            start,
+            rates,
+            self._n_steps(),
+            self.second_order,
+            formulas,
+            present,
         )
 
     def _noise(self) -> Noise | None:

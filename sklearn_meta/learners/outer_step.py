@@ -60,7 +60,7 @@ class Rows(NamedTuple):
 
 
 class InnerLoop(NamedTuple):
-    """What all tasks share: where they start and how they adapt."""
+    """Where the tasks start and how they adapt."""
 
     chain: Chain
     start: Parameters
@@ -68,6 +68,7 @@ class InnerLoop(NamedTuple):
     n_steps: int
     second_order: bool
     formulas: Formulas
+    present: Tensor | None = None  # (n_tasks, n_classes), True where a task has a class
 
 
 class Noise(NamedTuple):
@@ -135,6 +136,7 @@ def _in_one_call(
         second_order=loop.second_order,
         noise=noise,
         n_offsets=n_offsets,
+        present=loop.present,
     )
     gradients = [of_start[name] for name in loop.start]
     return losses, [*gradients, *of_rates.values(), *of_noise]
@@ -260,7 +262,10 @@ class _KnownGradient(Function):
         ctx: Any, value: Tensor, gradients: list[Tensor], *inputs: Tensor
     ) -> Tensor:
         """Return the number and keep its gradient."""
-        ctx.gradients, ctx.known = gradients, list(zip(inputs, gradients, strict=True))
+        ctx.gradients = gradients
+        # what was computed from parameters, as a task's own head, takes a walk
+        if all(value.is_leaf for value in inputs):
+            ctx.known = list(zip(inputs, gradients, strict=True))
         return value.clone()
 
     @staticmethod

@@ -17,8 +17,6 @@ from sklearn_meta.exceptions import warn_user
 
 FORMAT_VERSION = 2
 SUFFIX = ".checkpoint"
-# what torch raises on a file that is damaged or holds more than data
-UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError)
 
 
 class Checkpoint(NamedTuple):
@@ -196,15 +194,29 @@ def _as_bytes(content: dict) -> bytes:
             "the module, got what a checkpoint cannot hold. Fit with an optimizer of "
             "torch, or without a checkpoint."
         ) from error
-    return buffer.getvalue()
+    return _sealed(buffer.getvalue())
+
+
+def _sealed(data: bytes) -> bytes:
+    """Return bytes behind their checksum: torch would not notice altered weights."""
+    return hashlib.sha256(data).digest() + data
+
+
+def _unsealed(sealed: bytes) -> bytes:
+    """Return the bytes behind a checksum that fits them."""
+    n_bytes = hashlib.sha256().digest_size
+    if hashlib.sha256(sealed[n_bytes:]).digest() != sealed[:n_bytes]:
+        raise ValueError("the checksum differs")
+    return sealed[n_bytes:]
 
 
 def _read(path: Path) -> dict:
     """Read a file of `CheckpointFile.write`, without running code from it."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = _unsealed(path.read_bytes())
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         version = content["version"]
-    except (*UNREADABLE, KeyError, TypeError) as error:
+    except Exception as error:  # of other bytes, reading may raise anything
         raise ValueError(
             # not torch's own message: it advises to load the file with its code
             f"{str(path)!r} is no checkpoint, or was truncated or altered "

@@ -16,7 +16,8 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import EpisodeRows, Episodes
-from sklearn_meta.functional.likelihoods import masked_task_mean
+from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
+from sklearn_meta.functional.likelihoods import gaussian_nll, masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
@@ -299,5 +300,7 @@ class _ChunkNet(NeuralNet):
             episodes.support_mask,
             episodes.X_query,
         )
+        if self.loop.criterion is gaussian_nll:
+            return mean_gaussian_nll(prediction, episodes.Y_query, episodes.query_mask)
         row_loss = self.loop.criterion(prediction, episodes.Y_query)
         return masked_task_mean(row_loss, episodes.query_mask)
