@@ -50,8 +50,9 @@ typedef struct {
     const void *weight, *bias; /* (n_out, n_in) and (n_out,), where tasks start */
     int64_t weight_step, bias_step;
     const void *weight_rate, *bias_rate; /* like the parameters; NULL for `lr` */
-    const void *weight_v, *bias_v;       /* gradient by where they end, if there is no query */
-    void *weight_out, *bias_out;         /* adapted ones, or the gradient by the start */
+    const void *weight_v,
+        *bias_v;                 /* gradient by where they end, if there is no query */
+    void *weight_out, *bias_out; /* adapted ones, or the gradient by the start */
     void *weight_rate_out, *bias_rate_out; /* gradient by the rates, or NULL */
 } Layer;
 
@@ -104,9 +105,20 @@ static void *take(Arena *arena, size_t n_bytes)
 }
 
 static const double HALF_LOG_2PI = 0.91893853320467274178;
-static const double INVERSE_FACTORIAL[] = {
-    1., 1., 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320,
-    1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800};
+static const double INVERSE_FACTORIAL[] = {1.,
+                                           1.,
+                                           1. / 2,
+                                           1. / 6,
+                                           1. / 24,
+                                           1. / 120,
+                                           1. / 720,
+                                           1. / 5040,
+                                           1. / 40320,
+                                           1. / 362880,
+                                           1. / 3628800,
+                                           1. / 39916800,
+                                           1. / 479001600,
+                                           1. / 6227020800};
 
 #define PASTE3(a, b, c) a##_##b##_##c
 #define EXPAND3(a, b, c) PASTE3(a, b, c)
@@ -125,11 +137,13 @@ static const double INVERSE_FACTORIAL[] = {
 #if defined(HAS_VECTORS) && defined(__x86_64__)
 #define HAS_AVX
 #if defined(__clang__)
-#define WITH(instructions) \
-    _Pragma(TEXT(clang attribute push(__attribute__((target(instructions))), apply_to = function)))
+#define WITH(instructions)                                                   \
+    _Pragma(TEXT(clang attribute push(__attribute__((target(instructions))), \
+                                      apply_to = function)))
 #define WITHOUT _Pragma("clang attribute pop")
 #else
-#define WITH(instructions) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(instructions)))
+#define WITH(instructions) \
+    _Pragma("GCC push_options") _Pragma(TEXT(GCC target(instructions)))
 #define WITHOUT _Pragma("GCC pop_options")
 #endif
 #define TEXT(...) #__VA_ARGS__
@@ -175,18 +189,19 @@ typedef struct {
     Function adapt[2], differentiate[2], predict[2]; /* float, double */
 } Instructions;
 
-#define TABLE(name)                                                                   \
-    {                                                                                 \
-        #name, {adapt_float_##name, adapt_double_##name},                             \
-            {differentiate_float_##name, differentiate_double_##name},                \
-        {                                                                             \
-            predict_float_##name, predict_double_##name                               \
-        }                                                                             \
+#define TABLE(name)                                                    \
+    {                                                                  \
+        #name, {adapt_float_##name, adapt_double_##name},              \
+            {differentiate_float_##name, differentiate_double_##name}, \
+        {                                                              \
+            predict_float_##name, predict_double_##name                \
+        }                                                              \
     }
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
-    TABLE(avx2), TABLE(avx512),
+    TABLE(avx2),
+    TABLE(avx512),
 #endif
 };
 
@@ -196,7 +211,8 @@ EXPORT int64_t widest_instructions(void)
 #ifdef HAS_AVX
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
-    return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") ? 2 : 1;
+    return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") ? 2
+                                                                                    : 1;
 #else
     return 0;
 #endif

@@ -14,7 +14,8 @@ ALWAYS_INLINE REAL NAME(exponential)(REAL x, const int minus_one)
     REAL n = shifted - ROUND_SHIFT;
     REAL r = (near - n * LOG2_HIGH) - n * LOG2_LOW;
     REAL series = 0;
-    UNROLL for (int k = SERIES_LENGTH; k > 0; k--)
+    UNROLL
+    for (int k = SERIES_LENGTH; k > 0; k--)
         series = (series + (REAL)INVERSE_FACTORIAL[k]) * r;
     /* n is in the last bits of `shifted`; as an exponent it is 2^n */
     UNSIGNED bits;
@@ -27,10 +28,7 @@ ALWAYS_INLINE REAL NAME(exponential)(REAL x, const int minus_one)
     return x > EXP_MOST ? (REAL)INFINITY : value;
 }
 
-ALWAYS_INLINE REAL NAME(logistic)(REAL x)
-{
-    return 1 / (1 + NAME(exponential)(-x, 0));
-}
+ALWAYS_INLINE REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x, 0)); }
 
 /* f, f' and f'' at x */
 typedef struct {
@@ -65,7 +63,8 @@ ALWAYS_INLINE NAME(jet) NAME(silu)(REAL x)
 ALWAYS_INLINE NAME(jet) NAME(gelu)(REAL x)
 {
     REAL share = (REAL)0.5 * (REAL)erfc(-x * 0.70710678118654752440);
-    REAL density = NAME(exponential)((REAL)-0.5 * x * x, 0) * (REAL)0.39894228040143267794;
+    REAL density =
+        NAME(exponential)((REAL)-0.5 * x * x, 0) * (REAL)0.39894228040143267794;
     return (NAME(jet)){x * share, share + x * density, density * (2 - x * x)};
 }
 
@@ -73,23 +72,24 @@ ALWAYS_INLINE NAME(jet) NAME(elu)(REAL x)
 {
     REAL below = NAME(exponential)(x < 0 ? x : 0, 1);
     int negative = x <= 0;
-    return (NAME(jet)){x > 0 ? x : x != x ? x : below, below + 1,
-                       negative ? below + 1 : (REAL)0};
+    return (NAME(jet)){x > 0    ? x
+                       : x != x ? x
+                                : below,
+                       below + 1, negative ? below + 1 : (REAL)0};
 }
 
 /* z becomes f(z); slope gets f'(z), and curvature f''(z), unless they are NULL. */
-#define ACTIVATE(function)                                                            \
-    for (ptrdiff_t i = 0; i < n; i++) {                                               \
-        NAME(jet) at = NAME(function)(z[i]);                                          \
-        z[i] = at.value;                                                              \
-        if (slope) slope[i] = at.slope;                                               \
-        if (curvature) curvature[i] = at.curvature;                                   \
-    }                                                                                 \
+#define ACTIVATE(function)                          \
+    for (ptrdiff_t i = 0; i < n; i++) {             \
+        NAME(jet) at = NAME(function)(z[i]);        \
+        z[i] = at.value;                            \
+        if (slope) slope[i] = at.slope;             \
+        if (curvature) curvature[i] = at.curvature; \
+    }                                               \
     break;
 
-static void NAME(activate)(
-    int64_t activation, ptrdiff_t n, REAL *restrict z, REAL *restrict slope,
-    REAL *restrict curvature)
+static void NAME(activate)(int64_t activation, ptrdiff_t n, REAL *restrict z,
+                           REAL *restrict slope, REAL *restrict curvature)
 {
     switch (activation) {
     case RELU: ACTIVATE(relu)

@@ -28,26 +28,28 @@ typedef struct {
 /* out = base + alpha * (first product + second product) */
 typedef struct {
     FACTORS first, second; /* n_inner = 0 where there is none */
-    const REAL *base;            /* NULL for zero */
+    const REAL *base;      /* NULL for zero */
     ptrdiff_t base_row;
     REAL alpha;
     REAL *out;
     ptrdiff_t out_row;
 } NAME(product);
 
-ALWAYS_INLINE void NAME(add_block)(
-    VECTOR (*sum)[MOST_VECTORS], const int n_rows, const int n_vectors,
-    const FACTORS *f, ptrdiff_t i, ptrdiff_t j)
+ALWAYS_INLINE void NAME(add_block)(VECTOR (*sum)[MOST_VECTORS], const int n_rows,
+                                   const int n_vectors, const FACTORS *f, ptrdiff_t i,
+                                   ptrdiff_t j)
 {
     const REAL *left = f->left + i * f->row;
     const REAL *right = f->right + j;
     for (ptrdiff_t k = 0; k < f->n_inner; k++) {
         VECTOR b[MOST_VECTORS];
-        UNROLL for (int v = 0; v < n_vectors; v++)
-            b[v] = *(const VECTOR *)(right + v * LANES);
-        UNROLL for (int r = 0; r < n_rows; r++) {
+        UNROLL
+        for (int v = 0; v < n_vectors; v++) b[v] = *(const VECTOR *)(right + v * LANES);
+        UNROLL
+        for (int r = 0; r < n_rows; r++) {
             REAL a = left[r * f->row];
-            UNROLL for (int v = 0; v < n_vectors; v++) sum[r][v] += a * b[v];
+            UNROLL
+            for (int v = 0; v < n_vectors; v++) sum[r][v] += a * b[v];
         }
         left += f->column;
         right += f->right_row;
@@ -55,36 +57,41 @@ ALWAYS_INLINE void NAME(add_block)(
 }
 
 /* One block of the result, small enough that its sums stay in registers. */
-ALWAYS_INLINE void NAME(block)(
-    const int n_rows, const int n_vectors, const PRODUCT *p, ptrdiff_t i,
-    ptrdiff_t j)
+ALWAYS_INLINE void NAME(block)(const int n_rows, const int n_vectors, const PRODUCT *p,
+                               ptrdiff_t i, ptrdiff_t j)
 {
     VECTOR sum[MOST_ROWS][MOST_VECTORS];
-    UNROLL for (int r = 0; r < n_rows; r++)
-        UNROLL for (int v = 0; v < n_vectors; v++) sum[r][v] = (VECTOR){0};
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        UNROLL
+        for (int v = 0; v < n_vectors; v++) sum[r][v] = (VECTOR){0};
+    }
     NAME(add_block)(sum, n_rows, n_vectors, &p->first, i, j);
     NAME(add_block)(sum, n_rows, n_vectors, &p->second, i, j);
-    UNROLL for (int r = 0; r < n_rows; r++)
-        UNROLL for (int v = 0; v < n_vectors; v++) {
+    UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        UNROLL
+        for (int v = 0; v < n_vectors; v++) {
             ptrdiff_t column = j + v * LANES;
             VECTOR total = p->alpha * sum[r][v];
             if (p->base)
                 total += *(const VECTOR *)(p->base + (i + r) * p->base_row + column);
             *(VECTOR *)(p->out + (i + r) * p->out_row + column) = total;
         }
+    }
 }
 
 typedef void (*NAME(block_function))(const PRODUCT *, ptrdiff_t, ptrdiff_t);
 
-#define BLOCK(r, v)                                                                   \
-    static void NAME(block_##r##_##v)(                                                \
-        const PRODUCT *p, ptrdiff_t i, ptrdiff_t j)                             \
-    {                                                                                 \
-        NAME(block)(r, v, p, i, j);                                                   \
+#define BLOCK(r, v)                                                               \
+    static void NAME(block_##r##_##v)(const PRODUCT *p, ptrdiff_t i, ptrdiff_t j) \
+    {                                                                             \
+        NAME(block)(r, v, p, i, j);                                               \
     }
-#define BLOCKS(v) BLOCK(1, v) BLOCK(2, v) BLOCK(3, v) BLOCK(4, v) BLOCK(5, v) BLOCK(6, v)
-#define BLOCK_NAMES(v)                                                                \
-    {NAME(block_1_##v), NAME(block_2_##v), NAME(block_3_##v),                         \
+#define BLOCKS(v) \
+    BLOCK(1, v) BLOCK(2, v) BLOCK(3, v) BLOCK(4, v) BLOCK(5, v) BLOCK(6, v)
+#define BLOCK_NAMES(v)                                        \
+    {NAME(block_1_##v), NAME(block_2_##v), NAME(block_3_##v), \
      NAME(block_4_##v), NAME(block_5_##v), NAME(block_6_##v)}
 
 BLOCKS(1)
@@ -95,9 +102,11 @@ BLOCKS(4)
 #endif
 
 static const NAME(block_function) NAME(blocks)[MOST_VECTORS][MOST_ROWS] = {
-    BLOCK_NAMES(1), BLOCK_NAMES(2),
+    BLOCK_NAMES(1),
+    BLOCK_NAMES(2),
 #if MOST_VECTORS == 4
-    BLOCK_NAMES(3), BLOCK_NAMES(4),
+    BLOCK_NAMES(3),
+    BLOCK_NAMES(4),
 #endif
 };
 
@@ -121,12 +130,13 @@ static void NAME(multiply)(ptrdiff_t n_rows, ptrdiff_t n_columns, const PRODUCT 
     }
 }
 
-ALWAYS_INLINE void NAME(transpose_tile)(
-    const REAL *from, ptrdiff_t from_row, REAL *to, ptrdiff_t to_row)
+ALWAYS_INLINE void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_row, REAL *to,
+                                        ptrdiff_t to_row)
 {
 #ifdef HAS_SHUFFLES
     FOUR row[TILE], half[TILE];
-    UNROLL for (int r = 0; r < TILE; r++) row[r] = *(const FOUR *)(from + r * from_row);
+    UNROLL
+    for (int r = 0; r < TILE; r++) row[r] = *(const FOUR *)(from + r * from_row);
     half[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 2, 6);
     half[1] = __builtin_shufflevector(row[0], row[1], 1, 5, 3, 7);
     half[2] = __builtin_shufflevector(row[2], row[3], 0, 4, 2, 6);
@@ -142,14 +152,14 @@ ALWAYS_INLINE void NAME(transpose_tile)(
 }
 
 /* Write a matrix the other way round. */
-static void NAME(transpose)(
-    ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from, ptrdiff_t from_row, REAL *to,
-    ptrdiff_t to_row)
+static void NAME(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from,
+                            ptrdiff_t from_row, REAL *to, ptrdiff_t to_row)
 {
     ptrdiff_t even_rows = n_rows / TILE * TILE, even_columns = n_columns / TILE * TILE;
     for (ptrdiff_t i = 0; i < even_rows; i += TILE)
         for (ptrdiff_t j = 0; j < even_columns; j += TILE)
-            NAME(transpose_tile)(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+            NAME(transpose_tile)(from + i * from_row + j, from_row, to + j * to_row + i,
+                                 to_row);
     for (ptrdiff_t i = 0; i < n_rows; i++)
         for (ptrdiff_t j = i < even_rows ? even_columns : 0; j < n_columns; j++)
             to[j * to_row + i] = from[i * from_row + j];

@@ -2,25 +2,28 @@
  * set of instructions: a template, see _perceptron.c.
  */
 
-/* --- a pass ------------------------------------------------------------------------ */
+/* --- a pass ------------------------------------------------------------------------
+ */
 
 /* The rows that come into a layer, and their length. */
-static const REAL *NAME(input)(
-    const RUN *run, const ROWS *rows, const TRACE *trace, ptrdiff_t l, ptrdiff_t *row)
+static const REAL *NAME(input)(const RUN *run, const ROWS *rows, const TRACE *trace,
+                               ptrdiff_t l, ptrdiff_t *row)
 {
     *row = l ? run->wide[l] : run->size[0];
     return l ? trace->h_next[l - 1] : rows->X;
 }
 
-static void NAME(forward_pass)(
-    const RUN *run, const VALUES *at, const ROWS *rows, TRACE *trace)
+static void NAME(forward_pass)(const RUN *run, const VALUES *at, const ROWS *rows,
+                               TRACE *trace)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
         ptrdiff_t h_row, wide = run->wide[l + 1];
         const REAL *h = NAME(input)(run, rows, trace, l, &h_row);
-        PRODUCT affine = {
-            .first = {h, h_row, 1, at->forwards[l], wide, run->size[l]},
-            .base = at->bias[l], .alpha = 1, .out = trace->h_next[l], .out_row = wide};
+        PRODUCT affine = {.first = {h, h_row, 1, at->forwards[l], wide, run->size[l]},
+                          .base = at->bias[l],
+                          .alpha = 1,
+                          .out = trace->h_next[l],
+                          .out_row = wide};
         NAME(multiply)(rows->n, wide, &affine);
         NAME(activate)(run->problem->layers[l].activation, rows->n * wide,
                        trace->h_next[l], trace->slope[l], trace->bend[l]);
@@ -52,14 +55,17 @@ static REAL NAME(linear_part)(const RUN *run, const ROWS *rows, const TRACE *tra
     REAL loss = 0;
     for (ptrdiff_t i = 0; i < rows->n; i++)
         for (ptrdiff_t c = 0; c < n_out; c++) {
-            REAL l = trace->mean[i * wide + c]; /* infinite for a class that is not there */
-            loss -= rows->weight[i] * rows->Y[i * n_out + c] * (l < -LARGEST ? -LARGEST : l);
+            REAL l =
+                trace->mean[i * wide + c]; /* infinite for a class that is not there */
+            loss -= rows->weight[i] * rows->Y[i * n_out + c] *
+                    (l < -LARGEST ? -LARGEST : l);
         }
     return loss;
 }
 
 /* Logits in the mean become probabilities; returns the loss, if it is wanted. */
-static REAL NAME(normalise)(const RUN *run, const ROWS *rows, TRACE *trace, int wants_loss)
+static REAL NAME(normalise)(const RUN *run, const ROWS *rows, TRACE *trace,
+                            int wants_loss)
 {
     ptrdiff_t n_out = run->size[run->n_layers], wide = run->wide[run->n_layers];
     REAL loss = wants_loss ? NAME(linear_part)(run, rows, trace) : 0;
@@ -78,7 +84,8 @@ static REAL NAME(normalise)(const RUN *run, const ROWS *rows, TRACE *trace, int 
 
 /* The loss of the outputs, if it is wanted; its derivative by them is written to the
  * last delta. */
-static REAL NAME(add_loss)(const RUN *run, const ROWS *rows, TRACE *trace, int wants_loss)
+static REAL NAME(add_loss)(const RUN *run, const ROWS *rows, TRACE *trace,
+                           int wants_loss)
 {
     ptrdiff_t last = run->n_layers - 1, n_out = run->size[last + 1];
     REAL loss = 0;
@@ -100,43 +107,49 @@ static REAL NAME(add_loss)(const RUN *run, const ROWS *rows, TRACE *trace, int w
     return loss;
 }
 
-static void NAME(multiply_by)(ptrdiff_t n, REAL *restrict value, const REAL *restrict factor)
+static void NAME(multiply_by)(ptrdiff_t n, REAL *restrict value,
+                              const REAL *restrict factor)
 {
     for (ptrdiff_t i = 0; i < n; i++) value[i] *= factor[i];
 }
 
 /* From u in the last delta to all deltas; bends come with f'' and leave with u f''. */
-static void NAME(backward_pass)(
-    const RUN *run, const VALUES *at, const ROWS *rows, TRACE *trace)
+static void NAME(backward_pass)(const RUN *run, const VALUES *at, const ROWS *rows,
+                                TRACE *trace)
 {
     for (ptrdiff_t l = run->n_layers - 1; l >= 0; l--) {
         ptrdiff_t wide = run->wide[l + 1];
-        if (trace->bend[l]) NAME(multiply_by)(rows->n * wide, trace->bend[l], trace->delta[l]);
-        if (trace->slope[l]) NAME(multiply_by)(rows->n * wide, trace->delta[l], trace->slope[l]);
+        if (trace->bend[l])
+            NAME(multiply_by)(rows->n * wide, trace->bend[l], trace->delta[l]);
+        if (trace->slope[l])
+            NAME(multiply_by)(rows->n * wide, trace->delta[l], trace->slope[l]);
         if (!l) return;
-        PRODUCT u = {
-            .first = {trace->delta[l], wide, 1, at->backwards[l], run->wide[l], run->size[l + 1]},
-            .alpha = 1, .out = trace->delta[l - 1], .out_row = run->wide[l]};
+        PRODUCT u = {.first = {trace->delta[l], wide, 1, at->backwards[l], run->wide[l],
+                               run->size[l + 1]},
+                     .alpha = 1,
+                     .out = trace->delta[l - 1],
+                     .out_row = run->wide[l]};
         NAME(multiply)(rows->n, run->wide[l], &u);
     }
 }
 
 /* to = base + alpha * (the sum over rows of delta^T h, and of delta for the bias), and
  * of a second pair of delta and h if there is one; `base` may be `to`, or NULL. */
-static void NAME(add_gradient)(
-    const RUN *run, ptrdiff_t l, const ROWS *rows, const REAL *delta, const REAL *h,
-    ptrdiff_t h_row, const REAL *delta_2, const REAL *h_2, REAL alpha, const VALUES *base,
-    VALUES *to)
+static void NAME(add_gradient)(const RUN *run, ptrdiff_t l, const ROWS *rows,
+                               const REAL *delta, const REAL *h, ptrdiff_t h_row,
+                               const REAL *delta_2, const REAL *h_2, REAL alpha,
+                               const VALUES *base, VALUES *to)
 {
     static const REAL one = 1;
     ptrdiff_t n = rows->n, wide = run->wide[l + 1];
     ptrdiff_t n_2 = delta_2 ? n : 0; /* never for the first layer, whose rows stay */
-    PRODUCT of_bias = {
-        .first = {&one, 0, 0, delta, wide, n},
-        .base = base ? base->bias[l] : NULL, .alpha = alpha, .out = to->bias[l]};
-    PRODUCT of_weight = {
-        .base = base ? NAME(weight_of)(base, l) : NULL, .alpha = alpha,
-        .out = NAME(weight_of)(to, l)};
+    PRODUCT of_bias = {.first = {&one, 0, 0, delta, wide, n},
+                       .base = base ? base->bias[l] : NULL,
+                       .alpha = alpha,
+                       .out = to->bias[l]};
+    PRODUCT of_weight = {.base = base ? NAME(weight_of)(base, l) : NULL,
+                         .alpha = alpha,
+                         .out = NAME(weight_of)(to, l)};
     NAME(multiply)(1, wide, &of_bias);
     if (l) {
         of_weight.first = (FACTORS){delta, 1, wide, h, h_row, n};
@@ -151,20 +164,21 @@ static void NAME(add_gradient)(
 }
 
 /* The gradient of a pass, added up. */
-static void NAME(add_gradients)(
-    const RUN *run, const ROWS *rows, const TRACE *trace, REAL alpha, const VALUES *base,
-    VALUES *to)
+static void NAME(add_gradients)(const RUN *run, const ROWS *rows, const TRACE *trace,
+                                REAL alpha, const VALUES *base, VALUES *to)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
         ptrdiff_t h_row;
         const REAL *h = NAME(input)(run, rows, trace, l, &h_row);
-        NAME(add_gradient)(run, l, rows, trace->delta[l], h, h_row, NULL, NULL, alpha, base, to);
+        NAME(add_gradient)(run, l, rows, trace->delta[l], h, h_row, NULL, NULL, alpha,
+                           base, to);
     }
 }
 
 /* --- the inner loop ------------------------------------------------------------- */
 
-/* Step k from its point to the next, and the support loss before it, if it is wanted. */
+/* Step k from its point to the next, and the support loss before it, if it is wanted.
+ */
 static REAL NAME(step_down)(RUN *run, ptrdiff_t k, int wants_loss)
 {
     TRACE *trace = run->tapes + k % run->n_tapes;
@@ -177,32 +191,38 @@ static REAL NAME(step_down)(RUN *run, ptrdiff_t k, int wants_loss)
         NAME(add_gradients)(run, &run->support, trace, 1, NULL, gradient);
         NAME(combine)(run, at, -1, &run->rate, gradient, next);
     } else {
-        NAME(add_gradients)(run, &run->support, trace, -(REAL)run->problem->lr, at, next);
+        NAME(add_gradients)(run, &run->support, trace, -(REAL)run->problem->lr, at,
+                            next);
     }
     NAME(mirror)(run, next);
     return loss;
 }
 
-
 /* --- its derivative --------------------------------------------------------------- */
 
 /* R{h_next} of every layer along p, and u f''(z) R{z}. */
-static void NAME(forward_changes)(RUN *run, const VALUES *at, const TRACE *trace, const VALUES *p)
+static void NAME(forward_changes)(RUN *run, const VALUES *at, const TRACE *trace,
+                                  const VALUES *p)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
         ptrdiff_t h_row, n_in = run->size[l], wide = run->wide[l + 1];
         ptrdiff_t n_numbers = run->support.n * wide;
         const REAL *h = NAME(input)(run, &run->support, trace, l, &h_row);
-        PRODUCT change = {
-            .first = {h, h_row, 1, p->forwards[l], wide, n_in},
-            .base = p->bias[l], .alpha = 1, .out = run->h_change[l], .out_row = wide};
-        if (l) change.second = (FACTORS){run->h_change[l - 1], h_row, 1, at->forwards[l], wide, n_in};
+        PRODUCT change = {.first = {h, h_row, 1, p->forwards[l], wide, n_in},
+                          .base = p->bias[l],
+                          .alpha = 1,
+                          .out = run->h_change[l],
+                          .out_row = wide};
+        if (l)
+            change.second =
+                (FACTORS){run->h_change[l - 1], h_row, 1, at->forwards[l], wide, n_in};
         NAME(multiply)(run->support.n, wide, &change);
         if (trace->bend[l]) {
             memcpy(run->bent[l], trace->bend[l], (size_t)n_numbers * sizeof(REAL));
             NAME(multiply_by)(n_numbers, run->bent[l], run->h_change[l]);
         }
-        if (trace->slope[l]) NAME(multiply_by)(n_numbers, run->h_change[l], trace->slope[l]);
+        if (trace->slope[l])
+            NAME(multiply_by)(n_numbers, run->h_change[l], trace->slope[l]);
     }
 }
 
@@ -213,13 +233,15 @@ static void NAME(change_outputs)(RUN *run, const TRACE *trace)
     for (ptrdiff_t i = 0; i < run->support.n; i++) {
         ptrdiff_t first = i * run->wide[last + 1];
         const REAL *change = run->h_change[last] + first, *mean = trace->mean + first;
-        REAL *out = run->delta_change[last] + first, weight = run->support.weight[i], sum = 0;
+        REAL *out = run->delta_change[last] + first, weight = run->support.weight[i],
+             sum = 0;
         if (!run->problem->has_classes) {
             for (ptrdiff_t c = 0; c < n_out; c++) out[c] = weight * change[c];
             continue;
         }
         for (ptrdiff_t c = 0; c < n_out; c++) sum += mean[c] * change[c];
-        for (ptrdiff_t c = 0; c < n_out; c++) out[c] = weight * mean[c] * (change[c] - sum);
+        for (ptrdiff_t c = 0; c < n_out; c++)
+            out[c] = weight * mean[c] * (change[c] - sum);
     }
 }
 
@@ -255,8 +277,10 @@ static void NAME(subtract_hessian_product)(RUN *run, ptrdiff_t k, ptrdiff_t task
         if (l || run->problem->support.out) { /* before v, which p may be, moves */
             PRODUCT u_change = {
                 .first = {delta_change, wide, 1, at->backwards[l], run->wide[l], n_out},
-                .second = {trace->delta[l], wide, 1, p->backwards[l], run->wide[l], n_out},
-                .alpha = 1, .out = l ? run->delta_change[l - 1] : run->row_change,
+                .second = {trace->delta[l], wide, 1, p->backwards[l], run->wide[l],
+                           n_out},
+                .alpha = 1,
+                .out = l ? run->delta_change[l - 1] : run->row_change,
                 .out_row = run->wide[l]};
             NAME(multiply)(n, run->wide[l], &u_change);
         }

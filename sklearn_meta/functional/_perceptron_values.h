@@ -30,7 +30,8 @@ typedef struct {
 typedef struct {
     const Problem *problem;
     ptrdiff_t n_layers, n_steps, n_tapes;
-    ptrdiff_t size[MOST_LAYERS + 1], wide[MOST_LAYERS + 1]; /* before each layer, at last */
+    ptrdiff_t size[MOST_LAYERS + 1],
+        wide[MOST_LAYERS + 1]; /* before each layer, at last */
     int has_rates, learns_rates, has_own_start;
     ROWS support, query;
     VALUES *points, *gradients; /* those of step k, and where the last one ended */
@@ -71,8 +72,8 @@ static int NAME(is_curved)(int64_t activation)
     return activation != IDENTITY && activation != RELU;
 }
 
-static void NAME(take_trace)(
-    Arena *arena, const RUN *run, TRACE *trace, ptrdiff_t n, int n_derivatives)
+static void NAME(take_trace)(Arena *arena, const RUN *run, TRACE *trace, ptrdiff_t n,
+                             int n_derivatives)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
         int64_t activation = run->problem->layers[l].activation;
@@ -94,9 +95,8 @@ static const REAL *NAME(of_task)(const void *first, int64_t step, ptrdiff_t task
     return first ? (const REAL *)first + step * task : NULL;
 }
 
-static void NAME(copy)(
-    ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from, ptrdiff_t from_row, REAL *to,
-    ptrdiff_t to_row)
+static void NAME(copy)(ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from,
+                       ptrdiff_t from_row, REAL *to, ptrdiff_t to_row)
 {
     for (ptrdiff_t i = 0; i < n_rows; i++)
         memcpy(to + i * to_row, from + i * from_row, (size_t)n_columns * sizeof(REAL));
@@ -114,18 +114,20 @@ static void NAME(mirror)(const RUN *run, VALUES *values)
                         values->backwards[0], wide[0]);
 }
 
-static void NAME(load)(
-    const RUN *run, ptrdiff_t l, const REAL *weight, const REAL *bias, VALUES *values)
+static void NAME(load)(const RUN *run, ptrdiff_t l, const REAL *weight,
+                       const REAL *bias, VALUES *values)
 {
     ptrdiff_t n_in = run->size[l], n_out = run->size[l + 1];
     if (l)
         NAME(copy)(n_out, n_in, weight, n_in, values->backwards[l], run->wide[l]);
     else
-        NAME(transpose)(n_out, n_in, weight, n_in, values->forwards[l], run->wide[l + 1]);
+        NAME(transpose)(n_out, n_in, weight, n_in, values->forwards[l],
+                        run->wide[l + 1]);
     memcpy(values->bias[l], bias, (size_t)n_out * sizeof(REAL));
 }
 
-static void NAME(unload_weight)(const RUN *run, ptrdiff_t l, const VALUES *values, REAL *to)
+static void NAME(unload_weight)(const RUN *run, ptrdiff_t l, const VALUES *values,
+                                REAL *to)
 {
     ptrdiff_t n_in = run->size[l], n_out = run->size[l + 1];
     if (l)
@@ -134,7 +136,8 @@ static void NAME(unload_weight)(const RUN *run, ptrdiff_t l, const VALUES *value
         NAME(transpose)(n_in, n_out, values->forwards[l], run->wide[l + 1], to, n_in);
 }
 
-static void NAME(unload_bias)(const RUN *run, ptrdiff_t l, const VALUES *values, REAL *to)
+static void NAME(unload_bias)(const RUN *run, ptrdiff_t l, const VALUES *values,
+                              REAL *to)
 {
     memcpy(to, values->bias[l], (size_t)run->size[l + 1] * sizeof(REAL));
 }
@@ -163,15 +166,16 @@ static ptrdiff_t NAME(n_weights)(const RUN *run, ptrdiff_t l)
 static void NAME(clear)(const RUN *run, VALUES *values)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
-        memset(NAME(weight_of)(values, l), 0, (size_t)NAME(n_weights)(run, l) * sizeof(REAL));
+        memset(NAME(weight_of)(values, l), 0,
+               (size_t)NAME(n_weights)(run, l) * sizeof(REAL));
         memset(values->bias[l], 0, (size_t)run->wide[l + 1] * sizeof(REAL));
     }
 }
 
-/* out = base + alpha * a * b for whole vectors, where a NULL for `a` or `base` is a one or
- * a zero, and `out` may be any of the others */
-static void NAME(combine_numbers)(
-    ptrdiff_t n, const REAL *base, REAL alpha, const REAL *a, const REAL *b, REAL *out)
+/* out = base + alpha * a * b for whole vectors, where a NULL for `a` or `base` is a one
+ * or a zero, and `out` may be any of the others */
+static void NAME(combine_numbers)(ptrdiff_t n, const REAL *base, REAL alpha,
+                                  const REAL *a, const REAL *b, REAL *out)
 {
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         VECTOR product = alpha * *(const VECTOR *)(b + i);
@@ -182,17 +186,16 @@ static void NAME(combine_numbers)(
 }
 
 /* The same for all parameters. */
-static void NAME(combine)(
-    const RUN *run, const VALUES *base, REAL alpha, const VALUES *a, const VALUES *b,
-    VALUES *out)
+static void NAME(combine)(const RUN *run, const VALUES *base, REAL alpha,
+                          const VALUES *a, const VALUES *b, VALUES *out)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
-        NAME(combine_numbers)(
-            NAME(n_weights)(run, l), base ? NAME(weight_of)(base, l) : NULL, alpha,
-            a ? NAME(weight_of)(a, l) : NULL, NAME(weight_of)(b, l), NAME(weight_of)(out, l));
-        NAME(combine_numbers)(
-            run->wide[l + 1], base ? base->bias[l] : NULL, alpha, a ? a->bias[l] : NULL,
-            b->bias[l], out->bias[l]);
+        NAME(combine_numbers)(NAME(n_weights)(run, l),
+                              base ? NAME(weight_of)(base, l) : NULL, alpha,
+                              a ? NAME(weight_of)(a, l) : NULL, NAME(weight_of)(b, l),
+                              NAME(weight_of)(out, l));
+        NAME(combine_numbers)(run->wide[l + 1], base ? base->bias[l] : NULL, alpha,
+                              a ? a->bias[l] : NULL, b->bias[l], out->bias[l]);
     }
 }
 
@@ -224,8 +227,8 @@ static ptrdiff_t NAME(count)(const Rows *rows, ptrdiff_t task)
 }
 
 /* The rows that were chosen, from a table with rows of a length. */
-static void NAME(copy_rows)(
-    const ROWS *rows, ptrdiff_t n, const REAL *from, ptrdiff_t from_row, REAL *to)
+static void NAME(copy_rows)(const ROWS *rows, ptrdiff_t n, const REAL *from,
+                            ptrdiff_t from_row, REAL *to)
 {
     ptrdiff_t first = rows->n ? rows->index[0] : 0;
     if (from_row == n && rows->n && rows->index[rows->n - 1] - first == rows->n - 1) {
@@ -238,17 +241,18 @@ static void NAME(copy_rows)(
 
 /* Take up to `most` rows of a task that count, from row `first` on, and say where the
  * next ones begin. */
-static ptrdiff_t NAME(gather)(
-    const RUN *run, const Rows *from, ptrdiff_t task, ptrdiff_t first, ptrdiff_t most,
-    ROWS *to)
+static ptrdiff_t NAME(gather)(const RUN *run, const Rows *from, ptrdiff_t task,
+                              ptrdiff_t first, ptrdiff_t most, ROWS *to)
 {
     ptrdiff_t n_in = run->size[0], n_out = run->size[run->n_layers], i = first;
     const uint8_t *mask = from->mask ? from->mask + task * from->n_rows : NULL;
     const REAL *weight = NAME(of_task)(from->weight, from->weight_step, task);
     const REAL *X = NAME(of_task)(from->X, from->n_rows * n_in, task);
     const REAL *Y = NAME(of_task)(from->Y, from->n_rows * n_out, task);
-    const REAL *offset = NAME(of_task)(from->offset, from->n_rows * from->offset_row, task);
-    REAL share = mask ? (REAL)(from->total_weight / (double)NAME(count)(from, task)) : 1;
+    const REAL *offset =
+        NAME(of_task)(from->offset, from->n_rows * from->offset_row, task);
+    REAL share =
+        mask ? (REAL)(from->total_weight / (double)NAME(count)(from, task)) : 1;
     to->present = from->present ? from->present + task * n_out : NULL;
     to->has_offset = offset != NULL;
     for (to->n = 0; i < from->n_rows && to->n < most; i++) {
