@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
-REGRESSION = "regression"
-SHARED_CLASSES = "shared classes"
-NEW_CLASSES = "new classes"
+REGRESSION: Final = "regression"
+SHARED_CLASSES: Final = "shared classes"
+NEW_CLASSES: Final = "new classes"
 
 # The films' genres are worth a column when more than one rating in fifty has them.
 _GENRE_FREQUENCY = 0.02

@@ -566,9 +566,9 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         single task) is learned from class by class ("task"); the labels of several
         tasks are shared if some task has all of them. ``label_mode_`` tells. Members
         get what was found.
-    n_folds : int, default=3
-        Folds of tasks, at least 2, where labels are shared; there are 4 folds of
-        classes where they are local.
+    n_folds : int, default=4
+        Folds of tasks, at least 2, where labels are shared; not more than there are
+        tasks. There are 4 folds of classes where they are local.
     n_ways : int, default=5
         Most classes of an episode in which members are weighed, at least 2, where
         labels are local to the task.
@@ -699,7 +699,7 @@ class MetaStackingClassifier(MetaClassifierMixin, _MetaStacking):
         *,
         preset="default",
         label_mode="auto",
-        n_folds=3,
+        n_folds=4,
         n_ways=5,
         n_shots=(1, 10),
         n_queries=16,
