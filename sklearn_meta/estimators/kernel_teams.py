@@ -14,7 +14,7 @@ import torch
 
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.learners.kernel_team import team_of, team_shape
-from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks, select_tasks
+from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import one_thread
 
@@ -114,7 +114,10 @@ def _adapt_team(models: list[Any], rows: list[TaskRows]) -> None:
     for slot, (model, own, (_, attributes)) in enumerate(
         zip(models, rows, encoded, strict=True)
     ):
-        state = select_tasks(together.states[0], torch.tensor([slot]))
+        own_slot = slice(slot, slot + 1)
+        # copies: a view would keep, and take into a pickle, the states of the others
+        parts = together.states[0].items()
+        state = {name: part[own_slot].clone() for name, part in parts}
         model._keep_adapted(AdaptedTasks([state], _FIRST, _FIRST), attributes, own)
 
 

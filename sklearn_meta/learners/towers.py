@@ -59,13 +59,8 @@ class Towers(nn.Module):
         joined.activation = first.activation
         for name in ("weights", "biases"):
             layers = zip(*(getattr(part, name) for part in parts), strict=True)
-            constants = [
-                nn.Parameter(
-                    torch.cat([p.detach() for p in layer]), requires_grad=False
-                )
-                for layer in layers
-            ]
-            setattr(joined, name, nn.ParameterList(constants))
+            # a list, not a ParameterList: constants of it are found without a look-up
+            setattr(joined, name, [torch.cat(layer).detach() for layer in layers])
         return joined
 
     def forward(self, rows: Tensor) -> Tensor:
