@@ -68,8 +68,8 @@ def write_report(store, method, quick=False):
     suffix = "" if method == DEFAULT else "_of_" + method.replace(", ", "_")
     report.write("accuracy" + suffix, "Accuracy", sections, quick=quick)
     text = (
-        "Means over the splits of the judged method; methods with fewer splits are in "
-        "the tables of pairs only, on the episodes that both have."
+        "Means over the first split of each collection, on which all methods are "
+        "scored; the tables of pairs take all splits that both methods have."
     )
     sections = [section for kind in TITLES for section in _all_methods(judge, kind)]
     sections.insert(0, text)
@@ -153,7 +153,7 @@ def _all_methods(judge, kind):
             (name, k): _means(rows, metric, judge.method)
             for name, scores in judge.scores.items()
             if KIND[name] == kind
-            for k, rows in scores.groupby("K")
+            for k, rows in scores[scores.repeat == 0].groupby("K")
             if (rows.method == judge.method).any()
         }
         if not means:
