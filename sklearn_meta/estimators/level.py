@@ -112,7 +112,7 @@ class LevelModel(NamedTuple):
     noise: np.ndarray | None
 
     def features(self, X: np.ndarray, evidence: Evidence) -> np.ndarray:
-        """Return what the model reads of rows, each with the evidence on its task."""
+        """Return what the model reads of rows (n, n_features) and their evidence."""
         own = np.hstack([X, evidence.columns(self.intercept)])
         return own.clip(self.low, self.high)
 
