@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.metric import ProtoNetClassifier
-from sklearn_meta.estimators.ridge import RidgeHeadRegressor
+from sklearn_meta.estimators.ridge_regressor import RidgeHeadRegressor
 from sklearn_meta.pooling import with_seed
 from sklearn_meta.tasks import (
     TaskCollection,

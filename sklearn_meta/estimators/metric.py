@@ -1,14 +1,13 @@
 """Prototypical networks: adapting is a mean per class in a learned space."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
-from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
+from sklearn_meta.estimators.classifier import CLASSIFIER_CONSTRAINTS
 from sklearn_meta.estimators.networks import build_network, embed_rows
 from sklearn_meta.estimators.whitened import (
     MIN_CLASSES_TO_CROSS_FIT,
@@ -226,13 +225,11 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
+        **CLASSIFIER_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list, None],
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "head": [StrOptions({"logistic", "discriminant"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
-        "label_mode": [StrOptions({"auto", "shared", "task"})],
-        "pooled_estimator": POOLED_CLASSIFIER,
-        "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
     def __init__(

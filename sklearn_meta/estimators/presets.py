@@ -3,14 +3,13 @@
 from typing import Any
 
 from sklearn_meta.estimators.class_kernel import DeepKernelClassifier
-from sklearn_meta.estimators.gradient import MAMLClassifier
+from sklearn_meta.estimators.gradient_classifier import MAMLClassifier
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.estimators.metric import ProtoNetClassifier
-from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
-from sklearn_meta.estimators.process import (
-    ModelBasedMetaClassifier,
-    ModelBasedMetaRegressor,
-)
+from sklearn_meta.estimators.pooled_classifier import PooledClassifier
+from sklearn_meta.estimators.pooled_regressor import PooledRegressor
+from sklearn_meta.estimators.process_classifier import ModelBasedMetaClassifier
+from sklearn_meta.estimators.process_regressor import ModelBasedMetaRegressor
 
 __all__ = ["PRESETS", "default_classifiers", "default_regressors"]
 
