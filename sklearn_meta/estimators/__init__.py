@@ -15,10 +15,8 @@ from sklearn_meta.estimators.process import (
     ModelBasedMetaRegressor,
 )
 from sklearn_meta.estimators.ridge import RidgeHeadClassifier, RidgeHeadRegressor
-from sklearn_meta.estimators.stacking import (
-    MetaStackingClassifier,
-    MetaStackingRegressor,
-)
+from sklearn_meta.estimators.stacking_classifier import MetaStackingClassifier
+from sklearn_meta.estimators.stacking_regressor import MetaStackingRegressor
 
 __all__ = [
     "DeepKernelClassifier",
