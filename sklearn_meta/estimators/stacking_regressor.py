@@ -115,8 +115,8 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
        * - preset
          - members
        * - "fast"
-         - PooledRegressor with a shift; DeepKernelRegressor, shallow and deep (300 outer
-           steps; 600 in the other presets)
+         - PooledRegressor with a shift; DeepKernelRegressor, shallow and deep (300
+           outer steps; 600 in the other presets)
        * - "default"
          - also DeepKernelRegressor with dropped features and no learned mean, from
            random weights, and without a pooled model
