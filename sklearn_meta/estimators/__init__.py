@@ -14,10 +14,8 @@ from sklearn_meta.estimators.process_classifier import ModelBasedMetaClassifier
 from sklearn_meta.estimators.process_regressor import ModelBasedMetaRegressor
 from sklearn_meta.estimators.ridge_classifier import RidgeHeadClassifier
 from sklearn_meta.estimators.ridge_regressor import RidgeHeadRegressor
-from sklearn_meta.estimators.stacking import (
-    MetaStackingClassifier,
-    MetaStackingRegressor,
-)
+from sklearn_meta.estimators.stacking_classifier import MetaStackingClassifier
+from sklearn_meta.estimators.stacking_regressor import MetaStackingRegressor
 
 __all__ = [
     "DeepKernelClassifier",
