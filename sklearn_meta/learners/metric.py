@@ -91,6 +91,8 @@ class PrototypeLearner(nn.Module):
     torch.Size([1, 7, 2])
     """
 
+    mixed_precision = True
+
     def __init__(
         self,
         network: nn.Module,
