@@ -3,6 +3,7 @@
 import copy
 import zlib
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,6 +42,8 @@ VALIDATION_EPISODES = (64, 256)
 # rows that are scaled at a time: temporary copies stay small beside a large table
 BLOCK_ROWS = 2**17
 EPISODES_PER_HELD_OUT_TASK = 8
+# numbers that several passes go over while they are in the cache
+CACHED_NUMBERS = 2**14
 
 
 class HeldOut(NamedTuple):
@@ -407,13 +410,19 @@ class BaseMetaEstimator(
             return X
         # by hand: the rows are checked, and a second check takes longer than a query
         n_scaled = len(self.scaler_.mean_)
-        scaled = X[:, :n_scaled] - self.scaler_.mean_
-        scaled /= self.scaler_.scale_
-        np.minimum(scaled, FEATURE_LIMIT, out=scaled)
-        np.maximum(scaled, -FEATURE_LIMIT, out=scaled)
+        scaled = np.empty((len(X), n_scaled))
+        for block in _cached_blocks(X):
+            self._scale_block(X[block, :n_scaled], scaled[block])
         return (
             scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
         )
+
+    def _scale_block(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Write scaled features of some rows."""
+        np.subtract(X, self.scaler_.mean_, out=out)
+        out /= self.scaler_.scale_
+        np.minimum(out, FEATURE_LIMIT, out=out)
+        np.maximum(out, -FEATURE_LIMIT, out=out)
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""
@@ -431,6 +440,13 @@ class BaseMetaEstimator(
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""
         return hasattr(self, "learner_")
+
+
+def _cached_blocks(X: np.ndarray) -> Iterator[slice]:
+    """Yield rows a block at a time, so that several passes find them in the cache."""
+    size = max(1, CACHED_NUMBERS // max(1, X.shape[1]))
+    for begin in range(0, len(X), size):
+        yield slice(begin, begin + size)
 
 
 def _fit_scaler(X: np.ndarray) -> StandardScaler:
