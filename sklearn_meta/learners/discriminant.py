@@ -44,7 +44,7 @@ class DiscriminantLearner(nn.Module):
     --------
     >>> import torch
     >>> from sklearn_meta.learners import DiscriminantLearner
-    >>> X, Y = torch.randn(1, 2, 6), torch.eye(2)[None]
+    >>> X, Y = torch.eye(2, 6)[None], torch.eye(2)[None]
     >>> X[..., 3:] = -1.0
     >>> mask = torch.ones(1, 2, dtype=torch.bool)
     >>> DiscriminantLearner()(X, Y, mask, X).argmax(-1).tolist()

@@ -116,7 +116,7 @@ class KernelLearner(nn.Module):
         self.n_features = n_features
         # what learners of one shape have in common; None with a network of the user's
         layout = (n_features, tuple(hidden_layer_sizes), activation)
-        self.shape = None if network is not None else (*layout, mean, self.noise)
+        self.shape = None if network is not None else (*layout, self.tells_moments)
         spread = math.log(max(n_features, 1))
         # standard deviations, as logarithms
         self.log_constant = nn.Parameter(torch.tensor(-0.7))
@@ -148,6 +148,11 @@ class KernelLearner(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
         if n_moments:
             zero_last_layer(self.heads[-1])
+
+    @property
+    def tells_moments(self) -> bool:
+        """Whether mean or noise, or both, are learned for each row."""
+        return self.mean == "learned" or self.noise == "heteroscedastic"
 
     @property
     def is_deep(self) -> bool:
