@@ -9,6 +9,7 @@ from sklearn.utils import gen_batches
 FEATURE_LIMIT = 6.0
 # rows that are scaled at a time: temporary copies stay small beside a large table
 BLOCK_ROWS = 2**17
+CACHED_NUMBERS = 2**14
 
 
 class ScaledRowsMixin:
@@ -22,13 +23,23 @@ class ScaledRowsMixin:
             return X
         # by hand: the rows are checked, and a second check takes longer than a query
         n_scaled = len(self.scaler_.mean_)
-        scaled = X[:, :n_scaled] - self.scaler_.mean_
-        scaled /= self.scaler_.scale_
-        np.minimum(scaled, FEATURE_LIMIT, out=scaled)
-        np.maximum(scaled, -FEATURE_LIMIT, out=scaled)
+        scaled = np.empty((len(X), n_scaled))
+        # several passes over rows that are in the cache
+        n_rows = max(1, CACHED_NUMBERS // max(1, n_scaled))
+        for begin in range(0, len(X), n_rows):
+            rows = slice(begin, begin + n_rows)
+            self._scale_block(X[rows, :n_scaled], scaled[rows])
         return (
             scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
         )
+
+    def _scale_block(self, X: np.ndarray, out: np.ndarray) -> None:
+        """Write the scaled features of some rows."""
+        scaler: StandardScaler = self.scaler_
+        np.subtract(X, scaler.mean_, out=out)
+        out /= scaler.scale_
+        np.minimum(out, FEATURE_LIMIT, out=out)
+        np.maximum(out, -FEATURE_LIMIT, out=out)
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""
