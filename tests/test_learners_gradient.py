@@ -98,7 +98,10 @@ def test_meta_gradient_of_one_linear_step_equals_closed_form(episode, second_ord
     X, mask, Q = episode
     network = nn.Linear(N_FEATURES, 1, bias=False)
     learner = _regressor(
-        nn.Sequential(network), inner_steps=1, inner_lr=0.1, second_order=second_order
+        network=nn.Sequential(network),
+        inner_steps=1,
+        inner_lr=0.1,
+        second_order=second_order,
     )
     w, n = network.weight.detach().mT, mask.sum(1)[:, None, None]
     S = X * mask[..., None]
