@@ -92,6 +92,8 @@ class PrototypeLearner(Learner):
     torch.Size([1, 7, 2])
     """
 
+    mixed_precision = True
+
     def __init__(
         self,
         network: nn.Module,

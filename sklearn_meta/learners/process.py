@@ -89,6 +89,8 @@ default="cnp"
     torch.Size([2, 7])
     """
 
+    mixed_precision = True
+
     def __init__(
         self,
         n_features: int,

@@ -13,6 +13,7 @@ from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.functional import log_marginal_likelihood
 from sklearn_meta.training._optimizer import PlainAdamW
 from sklearn_meta.training._outer_loop import TrainingRecord
+from sklearn_meta.training._precision import Precision
 
 __all__ = ["MarginalLikelihood"]
 
@@ -70,11 +71,13 @@ class MarginalLikelihood:
             optimizer.load_state_dict(optimizer_state)
         tasks = _choose_tasks(sampler.sizes, generator)
         losses: list[Tensor] = []
+        precision = Precision(learner, sampler.X.device)
         for begin in range(0, self.n_steps, REDRAW_EVERY):
             sound = copy.deepcopy(learner.state_dict())
             batch = _draw_tasks(sampler, tasks, generator)
-            for _ in range(min(REDRAW_EVERY, self.n_steps - begin)):
-                losses.append(_step(learner, optimizer, *batch))
+            with precision.of_loop():
+                for _ in range(min(REDRAW_EVERY, self.n_steps - begin)):
+                    losses.append(_step(learner, optimizer, *batch))
             if not _is_finite(learner):
                 learner.load_state_dict(sound)
                 warn_user(
