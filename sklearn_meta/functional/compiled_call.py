@@ -127,6 +127,8 @@ def load_library() -> ctypes.CDLL | None:
         return None
     for name in ("adapt", "differentiate", "predict"):
         getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
+    library.condition.argtypes = [c_void_p]
+    library.activate.argtypes = [*[c_int64] * 4, c_void_p, c_void_p]
     library.name_of_instructions.argtypes = [c_int64]
     library.name_of_instructions.restype = ctypes.c_char_p
     library.widest_instructions.restype = c_int64
