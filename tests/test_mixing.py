@@ -7,6 +7,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from sklearn_meta.mixing import (
+    gate_weights,
     interpolate_weights,
     mixture_log_density,
     mixture_moments,
@@ -67,6 +68,24 @@ def test_interpolate_weights_when_grid_has_one_point_then_constant():
         np.array([7]), np.array([[0.3, 0.7]]), np.array([1, 50])
     )
     np.testing.assert_allclose(found, [[0.3, 0.7]] * 2)
+
+
+def test_gate_weights_when_members_are_gaussian_then_mean_of_their_product():
+    # the generalized product of experts is Gaussian: precisions add up, by weight
+    means, stds, weights = random_mixture()
+    gated = gate_weights(weights, stds)
+    precision = weights / stds**2
+    product = (precision * means).sum(0) / precision.sum(0)
+    np.testing.assert_allclose(mixture_moments(means, stds, gated)[0], product)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_gate_weights_when_the_unit_is_extreme_then_the_same(scale):
+    # the square of a standard deviation leaves the range of numbers before it does
+    _, stds, weights = random_mixture()
+    gated = gate_weights(weights, stds * scale)
+    np.testing.assert_allclose(gated, gate_weights(weights, stds))
+    np.testing.assert_allclose(gated.sum(0), 1)
 
 
 def test_mixture_moments_when_sampled_then_agree():

@@ -35,6 +35,7 @@ from sklearn_meta.estimators.stacked_members import (
 from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
 from sklearn_meta.mixing import (
+    gate_weights,
     interpolate_weights,
     mixture_log_density,
     mixture_moments,
@@ -526,7 +527,8 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
         """Return means, standard deviations and weights, (n_models, n_rows)."""
         models, member, weights = self.adapted_
         views = self._views(X, member.tolist())
-        return *predict_members(models, views, codes), weights[codes].T
+        means, stds = predict_members(models, views, codes)
+        return means, stds, gate_weights(weights[codes].T, stds)
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
