@@ -417,17 +417,20 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
     Notes
     -----
     With the mean log-likelihood :math:`s_m` of held-out rows under member :math:`m`,
-    the prediction for a new task is the mixture
+    and the standard deviation :math:`\sigma_{mf}(x)` that its model of fold :math:`f`
+    states at a row, the prediction for a new task is the mixture
 
     .. math::
 
-        p(y \mid x) = \sum_m w_m \frac{1}{F} \sum_f p_{mf}(y \mid x), \qquad
-        w_m = \frac{e^{30 s_m}}{\sum_j e^{30 s_j}},
+        p(y \mid x) = \sum_{m, f} v_{mf}(x) \, p_{mf}(y \mid x), \qquad
+        v_{mf}(x) \propto \frac{w_m}{\sigma_{mf}^2(x)}, \qquad
+        w_m = \frac{e^{30 s_m}}{\sum_j e^{30 s_j}}.
 
-    over members and folds. ``return_std`` is its standard deviation; quantiles and
-    ``log_density`` are those of the mixture itself. Unlike the weights of [2]_, which
-    maximise the likelihood of the mixture, these look at each member alone: on small
-    tables the former feed members whose wide tails cover outliers.
+    ``return_std`` is its standard deviation; quantiles and ``log_density`` are those of
+    the mixture itself. Unlike the weights of [2]_, which maximise the likelihood of the
+    mixture, :math:`w_m` looks at each member alone: on small tables the former feed
+    members whose wide tails cover outliers. The mean, of which each model has a say by
+    its precision, is that of the generalized product of experts [3]_.
 
     Members that start from one and the same ``pooled_estimator`` (None aside) share
     it: it is fitted once, and what they learn from is its out-of-fold prediction.
@@ -452,6 +455,8 @@ class MetaStackingRegressor(TaskRegressorMixin, _MetaStacking):
     .. [1] D. H. Wolpert, "Stacked generalization", Neural Networks, 1992.
     .. [2] Y. Yao, A. Vehtari, D. Simpson, A. Gelman, "Using stacking to average
        Bayesian predictive distributions", Bayesian Analysis, 2018.
+    .. [3] Y. Cao, D. J. Fleet, "Generalized Product of Experts for Automatic and
+       Principled Fusion of Gaussian Process Predictions", arXiv:1410.7827, 2014.
 
     Examples
     --------
