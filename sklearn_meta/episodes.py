@@ -24,9 +24,12 @@ __all__ = [
     "ClassEpisodeSampler",
     "Episodes",
     "RowEpisodeSampler",
+    "as_stack",
     "stack_rows",
     "task_chunks",
 ]
+
+CPU = torch.device("cpu")
 
 
 class Episodes(NamedTuple):
@@ -349,11 +352,8 @@ def stack_rows(
     sizes = np.asarray(sizes)
     shape = len(sizes), len(rows) if len(sizes) == 1 else int(sizes.max(initial=0))
     if len(rows) == shape[0] * shape[1]:  # no padding: the rows are the stack
-        # torch takes neither read-only arrays nor steps backwards
-        rows = np.require(rows, requirements="CW")
-        stack = torch.from_numpy(rows).to(device, dtype)
         mask = torch.ones(shape, dtype=torch.bool, device=device)
-        return stack.reshape(*shape, rows.shape[1]), mask
+        return as_stack(rows, device, dtype).view(*shape, rows.shape[1]), mask
     real = np.arange(shape[1]) < sizes[:, None]
     padded = np.zeros((*shape, rows.shape[1]))
     padded[real] = rows
@@ -361,6 +361,19 @@ def stack_rows(
         torch.as_tensor(padded, dtype=dtype, device=device),
         torch.as_tensor(real, device=device),
     )
+
+
+def as_stack(rows: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the rows of one task as a stack (1, n_rows, n_columns); it may be a view.
+
+    torch takes neither read-only arrays nor steps backwards, which are copied.
+    """
+    if not (rows.flags.c_contiguous and rows.flags.writeable):
+        rows = rows.copy(order="C")
+    stack = torch.from_numpy(rows).unsqueeze(0)
+    # asked first: a conversion that does nothing takes as long as some layers
+    is_there = stack.dtype == dtype and device == CPU
+    return stack if is_there else stack.to(device, dtype)
 
 
 def task_chunks(sizes: np.ndarray, max_rows: int) -> list[np.ndarray]:

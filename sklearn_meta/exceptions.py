@@ -45,7 +45,7 @@ class DivergenceWarning(UserWarning):
 
 
 class DeviceWarning(UserWarning):
-    """The device that was asked for is not there and another one is used.
+    """The device or precision that was asked for is not there; another one is used.
 
     Examples
     --------

@@ -17,11 +17,14 @@ __all__ = [
     "mixture_quantiles",
     "pool_weights",
     "pool_weights_on_grid",
+    "score_beside_pool",
     "score_weights",
 ]
 
 # a difference of 1/30 nat per row makes a member e times heavier
 SHARPNESS = 30.0
+# share of a member's own in the mixture of which it is judged to be part
+OWN_SHARE = 0.5
 # weight of "all members alike" beside the held-out rows
 UNIFORM_SHARE = 0.01
 # weight of the rows at a neighbouring number of shots beside those at its own
@@ -32,13 +35,44 @@ BISECTIONS = 60
 CHUNK_SIZE = 2**22
 
 
+def score_beside_pool(said: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
+    """Score each member as half of a mixture, the other half of which is all of them.
+
+    The log-likelihood of a member by itself may be lost on one odd task, for which
+    others stand in once it is mixed with them.
+
+    Parameters
+    ----------
+    said : ndarray of shape (n_members, n_rows)
+        Log-likelihood of held-out rows under each member.
+    row_weight : ndarray of shape (n_rows,)
+        Weights that sum to 1.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_members,)
+        Mean log of half the density of the member and half the mean one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.mixing import score_beside_pool
+    >>> said = np.array([[0.0, -1000.0], [-0.5, -1.0]])
+    >>> score_beside_pool(said, np.full(2, 0.5)).round(2)
+    array([-1.24, -0.82])
+    """
+    pool = logsumexp(said, axis=0) - np.log(len(said))
+    own, other = np.log(OWN_SHARE), np.log1p(-OWN_SHARE)
+    return np.logaddexp(own + said, other + pool) @ row_weight
+
+
 def score_weights(scores: np.ndarray) -> np.ndarray:
     """Weigh members by their own held-out score alone.
 
     Parameters
     ----------
     scores : ndarray of shape (..., n_members)
-        Mean log-likelihood of held-out rows, in nats per row.
+        Scores of held-out rows, in nats per row.
 
     Returns
     -------

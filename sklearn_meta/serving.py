@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.episodes import stack_rows, task_chunks
+from sklearn_meta.episodes import as_stack, stack_rows, task_chunks
 
 __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 
@@ -20,6 +20,8 @@ __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 MAX_ROWS = 16384
 # the same for tasks that adapt on a CPU: more would leave its cache
 MAX_CACHED_ROWS = 1024
+# and for an engine that takes one task after another, and keeps each in the cache
+MAX_ROWS_BY_TASK = 4096
 # states that are kept; tasks beyond keep their support and adapt again when asked
 MAX_STATE_BYTES = 2**29
 SUPPORT = "support"
@@ -73,8 +75,8 @@ class AdaptedTasks(NamedTuple):
         parts: tuple[np.ndarray, ...] = ()
         for state, rows, sizes in self._batches(codes):
             # a view of rows that follow each other: a copy takes as long as some layers
-            own = X[_as_slice(rows)]
-            stack, mask = stack_rows(own, sizes, device, DTYPE)
+            own = _as_slice(rows)
+            stack, mask = stack_rows(X[own], sizes, device, DTYPE)
             with torch.no_grad():
                 if SUPPORT in state:
                     state = learner.adapt(*state[SUPPORT].values())
@@ -83,7 +85,7 @@ class AdaptedTasks(NamedTuple):
             if not parts:
                 parts = tuple(np.empty((len(X), *f.shape[1:])) for f in found)
             for part, values in zip(parts, found, strict=True):
-                part[rows] = values
+                part[own] = values
         return parts
 
     def _batches(
@@ -147,14 +149,21 @@ def adapt_in_chunks(
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
     states, room = [], MAX_STATE_BYTES
-    max_rows = MAX_CACHED_ROWS if device.type == "cpu" else MAX_ROWS
-    for c, tasks in enumerate(task_chunks(sizes, max_rows)):
+    for c, tasks in enumerate(task_chunks(sizes, _most_rows(learner, device))):
         rows = row_numbers(starts[tasks], sizes[tasks])
-        stack = (X[rows], Y[rows], sizes[tasks], device)
+        stack = (X.take(rows, 0), Y.take(rows, 0), sizes[tasks], device)
         states.append(_adapt_to_stack(learner, *stack, max_bytes=room))
         room -= count_bytes(states[-1])
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
+
+
+def _most_rows(learner: nn.Module, device: torch.device) -> int:
+    """Return how many padded rows adapt at once."""
+    if device.type != "cpu":
+        return MAX_ROWS
+    by_task = getattr(learner, "engine", None) == "compiled"
+    return MAX_ROWS_BY_TASK if by_task else MAX_CACHED_ROWS
 
 
 def _adapt_to_stack(
@@ -167,7 +176,12 @@ def _adapt_to_stack(
 ) -> State:
     """Adapt to tasks that go through the learner at once; shorten a large state."""
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
-    Y_stack, _ = stack_rows(Y, sizes, device, DTYPE)
+    one_task = len(sizes) == 1
+    Y_stack = (
+        as_stack(Y, device, DTYPE)
+        if one_task
+        else stack_rows(Y, sizes, device, DTYPE)[0]
+    )
     with torch.no_grad():
         state = in_row_order(learner.adapt(X_stack, Y_stack, mask))
     if max_bytes < np.inf and count_bytes(state) > max_bytes:
@@ -239,9 +253,8 @@ def _query_one_task(
     learner: nn.Module, state: State, X: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, ...]:
     """Return the prediction of rows that all belong to the only task."""
-    stack, _ = stack_rows(X, np.array([len(X)]), device, DTYPE)
     with torch.no_grad():
-        prediction = learner.query(state, stack)
+        prediction = learner.query(state, as_stack(X, device, DTYPE))
     parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
     return tuple(part[0].cpu().numpy() for part in parts)
 

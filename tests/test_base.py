@@ -72,6 +72,7 @@ def test_fit_when_the_forms_of_input_differ_learns_the_same(estimator, tasks):
         np.testing.assert_array_equal(other, found[0])
 
 
+@pytest.mark.filterwarnings("ignore:Expected at least 10 classes")
 def test_fit_on_one_table_is_adapted_to_all_its_rows(estimator, tasks):
     """So that it is a full scikit-learn estimator."""
     X, y, _ = tasks.to_flat()

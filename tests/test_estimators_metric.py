@@ -5,7 +5,12 @@ import pytest
 from sklearn.datasets import load_digits
 from small_estimators import class_tasks, small
 
-from sklearn_meta import ProtoNetClassifier, TaskCollection, few_shot_split
+from sklearn_meta import (
+    MetaStackingClassifier,
+    ProtoNetClassifier,
+    TaskCollection,
+    few_shot_split,
+)
 from sklearn_meta.estimators import whitened
 from sklearn_meta.estimators.classifier import thin_out
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
@@ -37,6 +42,7 @@ def accuracy_on_new(model, X, y, n_episodes=10):
     return np.mean(scores)
 
 
+@pytest.mark.filterwarnings("ignore:Expected at least 10 classes")
 @pytest.mark.parametrize(("embedding", "bound"), [("network", 0.5), ("whitened", 0.85)])
 def test_new_digits_when_adapted_to_five_rows_are_told_apart(digits, embedding, bound):
     """Chance is a quarter; six known digits are few for a network."""
@@ -116,6 +122,41 @@ def test_early_stopping_when_whitening_raises():
     model = small(ProtoNetClassifier, embedding="whitened", early_stopping=True)
     with pytest.raises(ValueError, match="Use 'auto' or False"):
         model.fit(local_tasks(6))
+
+
+@pytest.mark.parametrize(
+    ("params", "done"),
+    [
+        ({}, "got 6: rows are whitened in closed form"),
+        ({"hidden_layer_sizes": (8,)}, "got 6: the network will fit these closely"),
+        ({"embedding": "network"}, "got 6: the network will fit these closely"),
+    ],
+)
+def test_few_classes_when_no_closed_form_is_asked_for_warn_once(params, done):
+    """Whoever learns from so few has to know it, and what was done about it."""
+    model = small(ProtoNetClassifier).set_params(**params)
+    with pytest.warns(FewTasksWarning, match=done) as caught:
+        model.fit(local_tasks(2))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    model.partial_fit(local_tasks(2))  # known by now
+
+
+@pytest.mark.parametrize(
+    "params", [{"embedding": "whitened"}, {"head": "discriminant"}]
+)
+def test_few_classes_when_the_closed_form_is_asked_for_do_not_warn(params):
+    """It was chosen knowingly; so were ten classes, or labels that are shared."""
+    small(ProtoNetClassifier).set_params(**params).fit(local_tasks(2))
+    small(ProtoNetClassifier).fit(local_tasks(4))
+    small(ProtoNetClassifier).fit(class_tasks(4))
+
+
+def test_few_classes_when_a_mixture_learns_leave_its_members_silent():
+    """They are judged on held-out classes, and the user has not chosen them."""
+    X, y, _ = local_tasks(2).to_flat()
+    members = [("prototypes", small(ProtoNetClassifier, max_iter=2))]
+    MetaStackingClassifier(members, random_state=0).fit(X, y)
 
 
 def test_two_classes_when_whitening_warn():

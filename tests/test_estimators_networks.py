@@ -129,7 +129,7 @@ def test_module_when_a_conv_net_learns_digits(estimator_class):
     model = small(estimator_class, module=DigitNet, max_iter=30, lr=0.01)
     tasks = digit_tasks(model)
     X, y = tasks[4]
-    model.fit(tasks[:4]).adapt(X[:12], y[:12])
+    model.fit(tasks).adapt(X[:12], y[:12])
     loss = model.loss_curve_
     assert np.mean(loss[-6:]) < np.mean(loss[:6])
     table = outputs(model, X[12:])

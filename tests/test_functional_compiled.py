@@ -1,5 +1,6 @@
 """The formulas in C give what those in torch give."""
 
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sklearn_meta.functional import (
     squared_error_loss,
     stackable_layers,
 )
+from sklearn_meta.functional.compiled import compiled_adapt_rows
 from sklearn_meta.functional.compiled_call import has_kernel, load_library
 from sklearn_meta.functional.derivatives import activation_of
 from sklearn_meta.functional.formulas import FORMULAS
@@ -181,6 +183,22 @@ def test_adapt_without_graph_equals_the_recursion(n_steps, lr):
     theirs = RECURSION.adapt_without_graph(*arguments, guard=True)
     assert_same(ours, theirs)
     assert bool(ours[1].any()) == (lr > 1 and n_steps > 0)
+
+
+@needs_library
+@pytest.mark.parametrize("kind", ["classes", "squares"])
+def test_adapt_rows_when_padding_holds_anything_equals_the_recursion(kind):
+    # The mask alone tells which rows a task has.
+    chain, params, X, loss, *_ = make_problem((2, 5, 3), kind)
+    loss = loss._replace(present=None, offset=None)
+    mask = loss.weight[..., 0] > 0
+    expected = RECURSION.adapt_without_graph(chain, params, X, loss, 0.1, 3, guard=True)
+    padded = [torch.where(mask[..., None], part, math.nan) for part in (X, loss.Y)]
+    assert not mask.all()
+    found = compiled_adapt_rows(
+        chain, params, (*padded, mask), 0.1, 3, has_classes=loss.has_classes
+    )
+    assert_same(found, expected)
 
 
 @needs_library

@@ -36,10 +36,9 @@ def draw_task(n_members=3):
     return X, X.sum(-1, keepdim=True), mask, query
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_team_says_what_its_members_say(options):
-    """Each member reads its own task."""
-    learners, (X, Y, mask, query) = build(**options), draw_task()
+def check_team(learners):
+    """Assert that a team says what each of its members says of its own task."""
+    X, Y, mask, query = draw_task()
     with torch.no_grad():
         team = team_of(learners)
         together = team.query(team.adapt(X, Y, mask), query)
@@ -47,6 +46,20 @@ def test_team_says_what_its_members_say(options):
             own = (part[i : i + 1] for part in (X, Y, mask, query))
             for part, expected in zip(together, learner(*own), strict=True):
                 torch.testing.assert_close(part[i], expected[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_team_says_what_its_members_say(options):
+    """Each member reads its own task."""
+    check_team(build(**options))
+
+
+def test_team_when_members_learn_different_moments_says_what_they_say():
+    """A mean of zero and a constant noise are those of a network that says zero."""
+    kinds = [{}, {"mean": "zero"}, {"noise": "constant"}]
+    learners = [build(1, **options)[0] for options in kinds]
+    assert len({team_shape(learner) for learner in learners}) == 1
+    check_team(learners)
 
 
 def test_team_of_when_a_weight_changes_is_built_again():
@@ -62,9 +75,9 @@ def test_team_of_when_a_weight_changes_is_built_again():
 
 def test_team_shape_tells_what_cannot_go_together():
     """Networks of the user's own are called one by one."""
-    shapes = {team_shape(build(1, **options)[0]) for options in OPTIONS}
-    assert len(shapes) == len(OPTIONS)
-    # dropout does not matter to what is served
-    assert team_shape(build(1, feature_dropout=0.3)[0]) in shapes
+    shapes = [team_shape(build(1, **options)[0]) for options in OPTIONS]
+    # dropout, and which moments are learned, do not matter to what is served
+    assert shapes[3] == shapes[0]
+    assert len(set(shapes)) == len(OPTIONS) - 1
     own = KernelLearner(4, network=nn.Linear(4, 8))
     assert team_shape(own) is None

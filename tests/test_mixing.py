@@ -14,6 +14,7 @@ from sklearn_meta.mixing import (
     mixture_quantiles,
     pool_weights,
     pool_weights_on_grid,
+    score_beside_pool,
     score_weights,
 )
 
@@ -32,6 +33,23 @@ def test_score_weights_when_scores_differ_then_ratio_is_exponential():
     # what a difference of scores means is documented: e for 1/30 nat
     low, high = score_weights(np.array([-1.0, -1.0 + 1 / 30]))
     assert high / low == pytest.approx(np.e)
+
+
+def test_score_beside_pool_when_members_are_mixed_then_log_of_the_mixture():
+    # half the member, half all of them alike
+    density = np.random.default_rng(0).gamma(2, size=(3, 7))
+    weight = np.full(7, 1 / 7)
+    mixtures = (density + density.mean(0)) / 2
+    found = score_beside_pool(np.log(density), weight)
+    np.testing.assert_allclose(found, np.log(mixtures).mean(1))
+
+
+def test_score_beside_pool_when_one_task_is_lost_then_the_loss_is_bounded():
+    # of two members the other one stands in: no more than a fourth of its density
+    said = np.zeros((2, 10))
+    said[0, 3] = -1e5
+    lost, sound = score_beside_pool(said, np.full(10, 0.1))
+    assert sound - lost < np.log(4) / 10
 
 
 def test_pool_weights_when_optimised_otherwise_then_same_maximum():

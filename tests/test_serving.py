@@ -60,7 +60,7 @@ def test_adapted_tasks_when_chunks_are_small_predict_the_same(
     support, max_rows, monkeypatch, rng
 ):
     """A bound on memory is no bound on what is right."""
-    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS"):
+    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS", "MAX_ROWS_BY_TASK"):
         monkeypatch.setattr(serving, limit, max_rows)
     X, Y, sizes, means = support
     learner = MeanLearner()
@@ -75,7 +75,7 @@ def test_adapted_tasks_when_chunks_are_small_predict_the_same(
 @pytest.mark.parametrize("max_rows", [4, 20])
 def test_chunks_when_bounded_hold_no_more_rows(support, max_rows, monkeypatch, rng):
     """Rows of one task are cut too; the support of one is not."""
-    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS"):
+    for limit in ("MAX_ROWS", "MAX_CACHED_ROWS", "MAX_ROWS_BY_TASK"):
         monkeypatch.setattr(serving, limit, max_rows)
     X, Y, sizes, _ = support
     learner = MeanLearner()
@@ -161,6 +161,7 @@ def test_adapt_when_states_would_fill_the_memory_then_predicts_the_same(
     model = small(MAMLRegressor, variant=variant, adapt_steps=3)
     model.set_params(hidden_layer_sizes=(32,)).fit(tasks)
     expected = model.adapt_tasks(tasks).predict(X, tasks=ids)
+    monkeypatch.setattr(serving, "MAX_ROWS_BY_TASK", 30)
     monkeypatch.setattr(serving, "MAX_CACHED_ROWS", 30)
     monkeypatch.setattr(serving, "MAX_STATE_BYTES", max_bytes)
     model.adapt_tasks(tasks)

@@ -1,6 +1,8 @@
 """The lean optimizer must take the steps of torch's, from the same state."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -95,3 +97,16 @@ def test_fit_when_the_optimizer_is_torchs_learns_the_same(params):
         for options in ({}, params)
     ]
     torch.testing.assert_close(*map(torch.as_tensor, found), rtol=1e-3, atol=1e-4)
+
+
+def test_fit_leaves_the_compiler_of_torch_alone():
+    """Its import takes longer than many fits; only a fresh process can tell."""
+    code = (
+        "import sys, sklearn_meta as sm;"
+        "from sklearn_meta.datasets import make_sinusoid_tasks;"
+        "tasks = make_sinusoid_tasks(8, n_samples=12, random_state=0);"
+        "sm.DeepKernelRegressor(max_iter=2).fit(tasks);"
+        "sm.MAMLRegressor(max_iter=2).fit(tasks);"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

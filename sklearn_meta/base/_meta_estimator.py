@@ -4,19 +4,19 @@ import copy
 import zlib
 from abc import abstractmethod
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import _fit_context
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import gen_batches
 from torch import nn
 
 from sklearn_meta.base._fingerprint import describe
+from sklearn_meta.base._hold_out import HoldOutMixin
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
 from sklearn_meta.base._pooled_columns import PooledColumnsMixin
 from sklearn_meta.base._run import Run, open_run
+from sklearn_meta.base._scaled_rows import ScaledRowsMixin, fit_scaler
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
@@ -26,42 +26,21 @@ from sklearn_meta.tasks import TaskCollection, TaskRows, TaskWindows
 from sklearn_meta.training import (
     EpisodeSampler,
     OuterLoop,
-    ValidationEpisodes,
+    TrainingRecord,
     one_thread,
     seeded,
 )
 
 __all__ = ["BaseMetaEstimator"]
 
-# standardised features are cut here: one wild value must not own a small task
-FEATURE_LIMIT = 6.0
-# with fewer tasks (or classes), holding some out costs more than it tells
-MIN_UNITS_TO_HOLD_OUT = 10
-VALIDATION_EPISODES = (64, 256)
-# rows that are scaled at a time: temporary copies stay small beside a large table
-BLOCK_ROWS = 2**17
-EPISODES_PER_HELD_OUT_TASK = 8
-
-
-class HeldOut(NamedTuple):
-    """Rows to learn from and, if any, rows that decide when to stop.
-
-    Where these are tasks of one table, it is told which, and no row is copied.
-    """
-
-    train: TaskRows
-    validation: TaskRows | None
-    held: np.ndarray | None = None  # (n_tasks,), True for tasks of `train` that decide
-
-    def split(self) -> tuple[TaskRows, TaskRows | None]:
-        """Return rows to learn from and rows that decide, as two tables."""
-        if self.held is None:
-            return self.train, self.validation
-        return self.train.select(~self.held), self.train.select(self.held)
-
 
 class BaseMetaEstimator(
-    NestedParametersMixin, PortableStateMixin, PooledColumnsMixin, BaseTaskEstimator
+    NestedParametersMixin,
+    PortableStateMixin,
+    PooledColumnsMixin,
+    HoldOutMixin,
+    ScaledRowsMixin,
+    BaseTaskEstimator,
 ):
     """Base class of the estimators that train a learner in an outer loop over tasks.
 
@@ -254,19 +233,25 @@ class BaseMetaEstimator(
                 run.processes,
                 windows and partial(self._window_sampler, windows, device),
             )
+        self.n_tasks_ = len(rows.sizes) if windows is None else windows.n_tasks
+        self._keep_trained(learner, device, record)
+        self._forget_adaptation()
+        if rows.names is None:
+            self._adapt_to(rows)
+        run.finish(record, self.max_iter)
+
+    def _keep_trained(
+        self, learner: nn.Module, device: torch.device, record: TrainingRecord
+    ) -> None:
+        """Set what the outer loop has learned, and how it went."""
         # adapting and predicting are exact to the last digits in float64
         self.learner_ = learner.to(torch.float64).eval()
         self.device_ = device
-        self.n_tasks_ = len(rows.sizes) if windows is None else windows.n_tasks
         self.n_iter_ = len(record.loss_curve)
         self.loss_curve_ = record.loss_curve
         self.validation_scores_ = record.validation_scores
         self.history_ = record.history
         self.optimizer_state_ = record.optimizer_state
-        self._forget_adaptation()
-        if rows.names is None:
-            self._adapt_to(rows)
-        run.finish(record, self.max_iter)
 
     def _window_rows(self, tasks: TaskCollection) -> TaskRows:
         """Return the prepared rows of some tasks of a larger collection."""
@@ -287,7 +272,7 @@ class BaseMetaEstimator(
         # a caller with prepared rows has not checked a table of its own
         self.n_features_in_ = self._n_raw_features(n_features)
         scaled = rows.X[:, : n_features - self._n_offsets()]
-        self.scaler_ = _fit_scaler(scaled) if self.standardize else None
+        self.scaler_ = fit_scaler(scaled) if self.standardize else None
         self._learn_labels(rows, classes)
         self._learn_targets(rows)
         # kept, since adapting may change the number of classes: `load_model` needs it
@@ -317,63 +302,6 @@ class BaseMetaEstimator(
             verbose=self.verbose,
         )
 
-    def _hold_out(
-        self, rows: TaskRows, validation: TaskRows | None, random_state: Any
-    ) -> HeldOut:
-        """Set tasks aside (classes, where those take the place of tasks)."""
-        if validation is not None:
-            return HeldOut(rows, validation)
-        units, unit_of_row = self._hold_out_units(rows)
-        n_held = self._n_held_out(units)
-        if not n_held:
-            return HeldOut(rows, None)
-        if rows.names is not None:
-            held = np.zeros(units, bool)
-            held[random_state.permutation(units)[:n_held]] = True
-            return HeldOut(rows, None, held)
-        # an episode needs two classes on both sides
-        n_held = min(max(2, n_held), units - 2)
-        held_rows = np.isin(unit_of_row, random_state.permutation(units)[:n_held])
-        return HeldOut(_pick_rows(rows, ~held_rows), _pick_rows(rows, held_rows))
-
-    def _n_held_out(self, units: int) -> int:
-        """Return how many of some tasks (or classes) are held out, 0 for none."""
-        if self.early_stopping is True and units < 2:
-            raise ValueError(
-                f"early_stopping=True holds tasks out and needs at least 2, got {units}"
-                ". Use early_stopping='auto' or False for a single table."
-            )
-        auto = self.early_stopping == "auto" and units >= MIN_UNITS_TO_HOLD_OUT
-        if not (auto or self.early_stopping is True):
-            return 0
-        return min(max(1, round(self.validation_fraction * units)), units - 1)
-
-    def _hold_out_units(self, rows: TaskRows) -> tuple[int, np.ndarray]:
-        """Return how many tasks can be held out, and the one of each row."""
-        return (0 if rows.names is None else len(rows.sizes)), rows.codes
-
-    def _samplers(
-        self, parts: HeldOut, device: torch.device
-    ) -> tuple[EpisodeSampler, EpisodeSampler | None]:
-        """Return the samplers of what is learned from, and of what decides, if any."""
-        if parts.held is not None and getattr(self, "label_mode_", None) != "task":
-            whole = self._sampler(parts.train, device)
-            return whole.select(~parts.held), whole.select(parts.held)
-        train, validation = parts.split()
-        sampler = self._sampler(train, device)
-        return sampler, validation and self._sampler(validation, device)
-
-    def _validation(
-        self, sampler: EpisodeSampler | None, seed: int
-    ) -> ValidationEpisodes | None:
-        """Return fixed episodes of the held-out tasks."""
-        if sampler is None:
-            return None
-        low, high = VALIDATION_EPISODES
-        n_episodes = np.clip(EPISODES_PER_HELD_OUT_TASK * sampler.n_tasks, low, high)
-        generator = torch.Generator().manual_seed(seed + 1)
-        return ValidationEpisodes(sampler, int(n_episodes), generator)
-
     # ------------------------------------------------------------ adapt and predict
 
     def _adapt_to(self, rows: TaskRows) -> None:
@@ -401,49 +329,9 @@ class BaseMetaEstimator(
                 self.learner_, self._scale(X), codes, self.device_
             )
 
-    def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features by the meta-training rows; offsets keep their unit."""
-        if self.scaler_ is None:
-            return X
-        # by hand: the rows are checked, and a second check takes longer than a query
-        n_scaled = len(self.scaler_.mean_)
-        scaled = X[:, :n_scaled] - self.scaler_.mean_
-        scaled /= self.scaler_.scale_
-        np.minimum(scaled, FEATURE_LIMIT, out=scaled)
-        np.maximum(scaled, -FEATURE_LIMIT, out=scaled)
-        return (
-            scaled if n_scaled == X.shape[1] else np.hstack([scaled, X[:, n_scaled:]])
-        )
-
-    def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Move a table to where training happens, once."""
-        return torch.as_tensor(array, dtype=torch.float32, device=device)
-
-    def _scaled_tensor(self, X: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Scale rows and move them to where training happens, a block at a time."""
-        if len(X) <= BLOCK_ROWS:
-            return self._tensor(self._scale(X), device)
-        table = torch.empty(X.shape, dtype=torch.float32, device=device)
-        for block in gen_batches(len(X), BLOCK_ROWS):
-            table[block] = self._tensor(self._scale(X[block]), device)
-        return table
-
     def __sklearn_is_fitted__(self) -> bool:
         """Return whether there is a trained learner."""
         return hasattr(self, "learner_")
-
-
-def _fit_scaler(X: np.ndarray) -> StandardScaler:
-    """Learn the scales of columns; scikit-learn copies all that it is given at once."""
-    scaler = StandardScaler()
-    for block in gen_batches(len(X), BLOCK_ROWS):
-        scaler.partial_fit(X[block])
-    return scaler
-
-
-def _pick_rows(rows: TaskRows, keep: np.ndarray) -> TaskRows:
-    """Return some rows of one table."""
-    return TaskRows(rows.X[keep], rows.y[keep], np.array([keep.sum()]), None)
 
 
 def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:

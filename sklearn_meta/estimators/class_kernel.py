@@ -1,16 +1,15 @@
 """Gaussian process classification: adapting is the mode of a posterior."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
-from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
+from sklearn_meta.estimators.classifier import CLASSIFIER_CONSTRAINTS
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.estimators.whitened import WhitenedClassesMixin
 from sklearn_meta.learners import (
@@ -203,10 +202,8 @@ default=None
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
+        **CLASSIFIER_CONSTRAINTS,
         "correction": [StrOptions(set(READERS)), None],
-        "pooled_estimator": POOLED_CLASSIFIER,
-        "label_mode": [StrOptions({"auto", "shared", "task"})],
-        "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
     _log_uniform_shots = True
     _forms: Sequence[str] = ("plain", "scaled", "white", "white/between")

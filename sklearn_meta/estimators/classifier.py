@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
@@ -25,14 +25,18 @@ from sklearn_meta.tasks import TaskRows, is_task_sequence
 # a class that was ruled out costs much, and not everything
 SMALLEST_PROBABILITY = 1e-12
 
-__all__ = ["POOLED_CLASSIFIER", "MetaClassifierMixin", "TaskClassifierMixin"]
+__all__ = ["CLASSIFIER_CONSTRAINTS", "MetaClassifierMixin", "TaskClassifierMixin"]
 
-# what a classifier takes as its pooled_estimator
-POOLED_CLASSIFIER = [
-    HasMethods(["fit", "predict_proba"]),
-    StrOptions({"auto"}),
-    None,
-]
+# what all meta-classifiers take
+CLASSIFIER_CONSTRAINTS: dict = {
+    "label_mode": [StrOptions({"auto", "shared", "task"})],
+    "n_ways": [Interval(Integral, 2, None, closed="left")],
+    "pooled_estimator": [
+        HasMethods(["fit", "predict_proba"]),
+        StrOptions({"auto"}),
+        None,
+    ],
+}
 
 
 class TaskClassifierMixin(ClassifierMixin):

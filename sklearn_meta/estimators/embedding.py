@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.metric import ProtoNetClassifier
-from sklearn_meta.estimators.ridge import RidgeHeadRegressor
+from sklearn_meta.estimators.ridge_regressor import RidgeHeadRegressor
 from sklearn_meta.pooling import with_seed
 from sklearn_meta.tasks import (
     TaskCollection,
@@ -128,7 +128,7 @@ class MetaEmbedding(TransformerMixin, BaseEstimator):
     >>> from sklearn.svm import SVC
     >>> from sklearn_meta import MetaEmbedding, ProtoNetClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> space = ProtoNetClassifier(max_iter=20, random_state=0)
+    >>> space = ProtoNetClassifier(embedding="whitened", max_iter=20, random_state=0)
     >>> embedding = MetaEmbedding(space).fit(X[y < 6], y[y < 6])
     >>> X_new, y_new = X[y >= 6], y[y >= 6]  # digits it has not seen
     >>> model = make_pipeline(FrozenEstimator(embedding), SVC())

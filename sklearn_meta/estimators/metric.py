@@ -1,29 +1,43 @@
 """Prototypical networks: adapting is a mean per class in a learned space."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
-from sklearn_meta.estimators.classifier import POOLED_CLASSIFIER
+from sklearn_meta.estimators.classifier import CLASSIFIER_CONSTRAINTS
 from sklearn_meta.estimators.networks import build_network, embed_rows
-from sklearn_meta.estimators.whitened import WhitenedClassesMixin
+from sklearn_meta.estimators.whitened import (
+    MIN_CLASSES_TO_CROSS_FIT,
+    WhitenedClassesMixin,
+)
+from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.learners import (
     DiscriminantLearner,
     LogisticPrototypeLearner,
     PrototypeLearner,
 )
 from sklearn_meta.targets import LocalClasses
-from sklearn_meta.tasks import TaskRows
+from sklearn_meta.tasks import TaskRows, TaskWindows
 from sklearn_meta.whitening import FORMS, VIEWS
 
 __all__ = ["ProtoNetClassifier"]
 
 # up to here (counting each class of each task) a network was worse in every trial
 MAX_CLASSES_TO_WHITEN = 64
+# below, what is learned says little of new classes
+MIN_CLASSES_TO_TRUST = 10
+FEW_FOR_A_NETWORK = (
+    "the network will fit these closely and know little of others. Bring more classes, "
+    "or use the closed form: embedding='whitened', with module=None and "
+    "distance='euclidean'."
+)
+WHITENED_INSTEAD = (
+    "rows are whitened in closed form, where a network would fit these closely. Bring "
+    "more classes, or say embedding='whitened' if there are no more."
+)
 
 
 class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
@@ -48,7 +62,8 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         (``head`` has another).
         "auto": "whitened" for labels local to the task with at most 64 classes (of all
         tasks), if no network is asked for by ``hidden_layer_sizes``, ``module`` or
-        another ``distance``. ``embedding_`` tells.
+        another ``distance``. ``embedding_`` tells. Below 10 such classes ``fit`` warns,
+        unless the closed form is asked for.
     head : {"logistic", "discriminant"}, default="logistic"
         What reads whitened rows. "discriminant" is probabilistic linear discriminant
         analysis [4]_ in closed form: class means shrunk by how far classes spread along
@@ -201,7 +216,8 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
     >>> from sklearn.datasets import load_digits
     >>> from sklearn_meta import ProtoNetClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = ProtoNetClassifier(max_iter=20, random_state=0).fit(X[y < 6], y[y < 6])
+    >>> model = ProtoNetClassifier(embedding="whitened", max_iter=20, random_state=0)
+    >>> model = model.fit(X[y < 6], y[y < 6])
     >>> X_new, y_new = X[y >= 6], y[y >= 6]  # digits it has not seen
     >>> model.adapt(X_new[:20], y_new[:20]).classes_
     array([6, 7, 8, 9])
@@ -209,13 +225,11 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
 
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
+        **CLASSIFIER_CONSTRAINTS,
         "hidden_layer_sizes": [tuple, list, None],
         "embedding": [StrOptions({"auto", "network", "whitened"})],
         "head": [StrOptions({"logistic", "discriminant"})],
         "distance": [StrOptions({"euclidean", "cosine", "mahalanobis"})],
-        "label_mode": [StrOptions({"auto", "shared", "task"})],
-        "pooled_estimator": POOLED_CLASSIFIER,
-        "n_ways": [Interval(Integral, 2, None, closed="left")],
     }
 
     def __init__(
@@ -292,16 +306,45 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
             return FORMS
         return tuple(form for view in VIEWS for form in (view, f"{view}/spread"))
 
+    def _meta_train(
+        self, rows: TaskRows, resume: bool, classes: Any, windows: TaskWindows | None
+    ) -> None:
+        """Say so where classes are few, and learn from all tasks.
+
+        A member of a mixture, which is judged on held-out classes, learns without this.
+        """
+        if not resume and windows is None:
+            self._warn_of_few_classes(rows)
+        super()._meta_train(rows, resume, classes, windows)
+
+    def _warn_of_few_classes(self, rows: TaskRows) -> None:
+        """Warn of new classes to be told apart after few, and say what is done."""
+        label_mode = self._choose_label_mode(rows)
+        n_classes = len(LocalClasses.of(rows.y, rows.codes).cell_task)
+        if label_mode == "shared" or n_classes >= MIN_CLASSES_TO_TRUST:
+            return
+        network = self._choose_embedding(label_mode, n_classes) == "network"
+        asked_for = self.embedding == "whitened" or self.head == "discriminant"
+        # of fewer than can be cross-fitted there is a graver warning
+        if network or not (asked_for or n_classes < MIN_CLASSES_TO_CROSS_FIT):
+            warn_user(
+                f"Expected at least {MIN_CLASSES_TO_TRUST} classes from which to learn "
+                f"to tell new ones apart, got {n_classes}: "
+                f"{FEW_FOR_A_NETWORK if network else WHITENED_INSTEAD}",
+                FewTasksWarning,
+            )
+
     def _learn_targets(self, rows: TaskRows) -> None:
         """Choose the embedding and, in closed form, learn how classes differ."""
         cells = LocalClasses.of(rows.y, rows.codes)
-        self.embedding_ = self._choose_embedding(len(cells.cell_task))
+        n_classes = len(cells.cell_task)
+        self.embedding_ = self._choose_embedding(self.label_mode_, n_classes)
         super()._learn_targets(rows)
 
-    def _choose_embedding(self, n_classes: int) -> str:
+    def _choose_embedding(self, label_mode: str, n_classes: int) -> str:
         """Return the embedding to use; "auto" whitens where classes are few."""
         default_network = self.module is None and self.distance == "euclidean"
-        can_whiten = self.label_mode_ == "task" and default_network
+        can_whiten = label_mode == "task" and default_network
         if self.embedding == "network" and self.head == "logistic":
             return "network"
         if self.embedding == "auto" and self.head == "logistic":
@@ -312,7 +355,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
             raise ValueError(
                 "embedding='whitened' and head='discriminant' need labels local to the "
                 "task, module=None, distance='euclidean' and no embedding='network'; "
-                f"got label_mode_={self.label_mode_!r}, {self.module!r}, "
+                f"got label_mode_={label_mode!r}, {self.module!r}, "
                 f"{self.distance!r} and {self.embedding!r}. Use embedding='network' "
                 "with head='logistic', which a network ignores."
             )

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from sklearn_meta.base import BaseMetaEstimator
 from sklearn_meta.base._run import open_run
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
-from sklearn_meta.estimators.pooled import PooledClassifier, PooledRegressor
+from sklearn_meta.estimators.pooled_classifier import PooledClassifier
+from sklearn_meta.estimators.pooled_regressor import PooledRegressor
 from sklearn_meta.held_out import Episodes, Fold
 from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.tasks import TaskRows

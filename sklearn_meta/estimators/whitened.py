@@ -14,7 +14,11 @@ from sklearn_meta.estimators.classifier import (
     thin_out,
     usable_classes,
 )
-from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
+from sklearn_meta.exceptions import (
+    FewTasksWarning,
+    LargeSupportWarning,
+    warn_user,
+)
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.whitening import FORMS, ClassWhitening, cross_fit, cross_fit_folds
@@ -111,11 +115,11 @@ class WhitenedClassesMixin(MetaClassifierMixin):
         n_cells = len(classes.cell_task)
         if n_cells >= MIN_CLASSES_TO_CROSS_FIT:
             return cross_fit_folds(classes, check_random_state(self.random_state))
-        warnings.warn(
+        warn_user(
             f"{n_cells} classes are too few to hold some out: how well new classes are "
             "told apart is judged on the classes seen. Expect too sure probabilities "
-            f"on new classes with fewer than {MIN_CLASSES_TO_CROSS_FIT} to learn from.",
+            f"on new classes, or bring at least {MIN_CLASSES_TO_CROSS_FIT} to learn "
+            "from, better 10 and more.",
             FewTasksWarning,
-            stacklevel=2,
         )
         return np.zeros((1, n_cells), bool)

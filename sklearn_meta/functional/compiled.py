@@ -172,6 +172,50 @@ def compiled_adapt_without_graph(
         return adapted, diverged
 
 
+def compiled_adapt_rows(
+    chain: Chain,
+    params: Mapping[str, Tensor],
+    support: tuple[Tensor, Tensor, Tensor],
+    lr: Rates,
+    n_steps: int,
+    *,
+    has_classes: bool,
+    n_offsets: int = 0,
+) -> tuple[Parameters, Tensor]:
+    """The same as :func:`adapt_without_graph` of rows and a mask, without a way back.
+
+    Parameters
+    ----------
+    chain, params, lr, n_steps
+        As in :func:`adapt_without_graph`; at least one step.
+    support : tuple of Tensor
+        Rows (n_tasks, n_rows, n_in), targets (n_tasks, n_rows, n_out) and a mask
+        (n_tasks, n_rows) that is True for a real row. Padding may hold anything.
+    has_classes : bool
+        Whether the loss is the cross-entropy, not the squared error.
+    n_offsets : int, default=0
+        How many of the last columns of the rows are added to the outputs.
+
+    Returns
+    -------
+    params : dict of str to Tensor of shape (n_tasks, ...)
+        Parameters at the end of the steps, wherever these led.
+    diverged : Tensor of shape (n_tasks,), bool
+        As of :func:`inner_loop`.
+    """
+    call = Call(chain, params, support[0])
+    problem = call.problem
+    weight = 1.0 if has_classes else 2.0  # of a squared residual, halved
+    problem.support = call.masked_rows(*support, weight, n_offsets)
+    problem.n_steps, problem.has_classes = n_steps, has_classes
+    call.set_rates(lr)
+    adapted = call.new_parameters(call.n_tasks)
+    diverged = support[2].new_empty(call.n_tasks)
+    problem.diverged = diverged.data_ptr()
+    call.run("adapt")
+    return adapted, diverged
+
+
 def compiled_adapt(
     chain: Chain,
     params: Mapping[str, Tensor],

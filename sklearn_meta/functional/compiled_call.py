@@ -262,7 +262,7 @@ class Call:
         rows = self.plain_rows(X, Y)
         rows.mask = self.address(mask, *X.shape[:2])
         rows.total_weight = total_weight
-        if n_offsets:
+        if n_offsets and rows.X:  # None where there are no rows
             rows.offset = rows.X + (self.n_in - n_offsets) * X.element_size()
             rows.offset_row = self.n_in
         return rows

@@ -29,13 +29,16 @@ from sklearn_meta.functional import (
     stacked_forward,
     unbounded_std,
     vmap_forward,
+    zero_padding,
 )
+from sklearn_meta.functional.compiled import compiled_adapt_rows
 from sklearn_meta.functional.compiled_call import has_kernel, is_served
 from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss
 from sklearn_meta.functional.formulas import FORMULAS, Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.outer_step import (
     InnerLoop,
     Noise,
@@ -56,7 +59,7 @@ _OPTIONS = {
 }
 
 
-class GradientLearner(nn.Module):
+class GradientLearner(Learner):
     """MAML and its relatives, for all tasks at once.
 
     Every task starts at the same learned parameters and takes a few steps of gradient
@@ -230,6 +233,10 @@ class GradientLearner(nn.Module):
                 inputs = (X_support, Y_support, support_mask)
                 return self._adapt(*(tensor.clone() for tensor in inputs), visit)
         rows = Rows(X_support, Y_support, support_mask)
+        if visit is None and self._is_served_by_row():
+            state = self._adapt_by_row(rows)
+            if state is not None:
+                return state
         X, Y, _ = rows if rows.is_whole() else rows.without_padding()
         state = self._describe_support(Y, support_mask)
         start, rows = self._starting_parameters(X, Y), self._encode(X)
@@ -242,6 +249,38 @@ class GradientLearner(nn.Module):
             )
         state = {**state, **params, "diverged": diverged}
         return state if self._is_differentiable() else _detached(state)
+
+    def _is_served_by_row(self) -> bool:
+        """Whether a new task can go to the compiled engine as it is."""
+        return (
+            not self.training
+            and self._engine == "compiled"
+            and self.head == "linear"
+            and not self._frozen_layers
+            and self.adapt_steps > 0
+        )
+
+    @torch.no_grad()
+    def _adapt_by_row(self, rows: Rows) -> dict[str, Tensor] | None:
+        """As `_adapt`; None if the engine is not there or a task has diverged."""
+        start = self._chain_parameters()
+        first = start.get(self._chain[0][0] + ".weight")
+        if first is None or not is_served(first) or len(start) < len(self._chain_names):
+            return None
+        params, diverged = compiled_adapt_rows(
+            self._chain,
+            start,
+            rows,
+            self._current_rates(),
+            self.adapt_steps,
+            has_classes=self.likelihood == "categorical",
+            n_offsets=self.n_offsets,
+        )
+        if bool(diverged.any()):
+            return None
+        Y = rows.Y if rows.is_whole() else zero_padding(rows.Y, rows.mask)
+        state = self._describe_support(Y, rows.mask)
+        return {**state, **params, "diverged": diverged}
 
     def query(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
         """Predict query rows with adapted parameters.
@@ -264,16 +303,6 @@ class GradientLearner(nn.Module):
             return outputs
         mean = outputs.squeeze(-1)
         return Gaussian(mean, state["std"].unsqueeze(1).expand_as(mean))
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor | Gaussian:
-        """Adapt to the support rows, then predict the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def training_loss(
         self,
@@ -407,9 +436,12 @@ class GradientLearner(nn.Module):
             first = len(linear) - 1 - linear[::-1].index(True) if any(linear) else 0
         self._frozen_layers, self._layers = layers[:first], layers[first:]
         self._chain = self._find_chain()
-        self._chain_names = {
-            f"{name}.{kind}" for name, _ in self._chain for kind in ("weight", "bias")
-        }
+        names = {name: (f"{name}.weight", f"{name}.bias") for name, _ in self._chain}
+        self._chain_names = {name for pair in names.values() for name in pair}
+        # a list, not modules of its own: they are the network's
+        self._chain_layers = [
+            (names[name], layer) for name, layer in self._layers if name in names
+        ]
         moved = {*self._network_parameters(), *self._head_names()}
         if self._chain and moved == self._chain_names and self._has_formulas():
             found = "compiled" if self._has_kernel() else "recursion"
@@ -440,12 +472,10 @@ class GradientLearner(nn.Module):
         """As `_network_parameters`, without a walk through the network."""
         if self._engine not in FORMULAS:
             return {}
-        own = {name for name, _ in self._chain}
         return {
-            f"{name}.{kind}": p
-            for name, layer in self._layers
-            if name in own
-            for kind, p in (("weight", layer.weight), ("bias", layer.bias))
+            name: p
+            for kinds, layer in self._chain_layers
+            for name, p in zip(kinds, (layer.weight, layer.bias), strict=True)
             if p.requires_grad
         }
 

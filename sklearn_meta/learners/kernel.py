@@ -18,6 +18,7 @@ from sklearn_meta.functional import (
     output_size,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
 
@@ -38,7 +39,7 @@ START_SCALE = 0.3
 MIN_VARIANCE = 1e-6
 
 
-class KernelLearner(nn.Module):
+class KernelLearner(Learner):
     r"""Gaussian process on the columns of a row and on features learned from them.
 
     The target is a mean, plus a function drawn from a Gaussian process for each task,
@@ -116,7 +117,7 @@ class KernelLearner(nn.Module):
         self.n_features = n_features
         # what learners of one shape have in common; None with a network of the user's
         layout = (n_features, tuple(hidden_layer_sizes), activation)
-        self.shape = None if network is not None else (*layout, mean, self.noise)
+        self.shape = None if network is not None else (*layout, self.tells_moments)
         spread = math.log(max(n_features, 1))
         # standard deviations, as logarithms
         self.log_constant = nn.Parameter(torch.tensor(-0.7))
@@ -148,6 +149,11 @@ class KernelLearner(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
         if n_moments:
             zero_last_layer(self.heads[-1])
+
+    @property
+    def tells_moments(self) -> bool:
+        """Whether mean or noise, or both, are learned for each row."""
+        return self.mean == "learned" or self.noise == "heteroscedastic"
 
     @property
     def is_deep(self) -> bool:

@@ -17,7 +17,9 @@ class KernelTeam(KernelLearner):
 
     What it does is what each of them does to its own task. For a single new task, whose
     tensors are tiny, calls cost more than arithmetic: a team makes as many calls as one
-    member. It serves only; members are trained by themselves.
+    member. It serves only; members are trained by themselves. A mean of zero and a
+    constant noise are those of a network that says zero, so that members which learn
+    one or both go together.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ class KernelTeam(KernelLearner):
         nn.Module.__init__(self)
         first = learners[0]
         self.mean, self.noise, self.std_floor = first.mean, first.noise, first.std_floor
+        if first.is_deep and first.tells_moments:
+            self.mean, self.noise = "learned", "heteroscedastic"
         self.n_features = first.n_features
         self.feature_dropout, self.n_kept_columns = 0.0, 0
         self.eval()
@@ -54,15 +58,12 @@ class KernelTeam(KernelLearner):
 
     def _join_networks(self, learners: Sequence[KernelLearner]) -> None:
         """Lay the towers of all members side by side, and stack their heads."""
-        first = learners[0]
-        self.body = first.body.joined([each.body for each in learners])
-        heads = [[each.heads[i] for each in learners] for i in range(len(first.heads))]
-        self.head_weights = [
-            torch.stack([head.weight.detach().mT for head in same]) for same in heads
-        ]
-        self.head_biases = [
-            torch.stack([head.bias.detach()[None] for head in same]) for same in heads
-        ]
+        self.body = learners[0].body.joined([each.body for each in learners])
+        heads = zip(*(_heads(each) for each in learners), strict=True)
+        # stacked to (n_members, 1 + width of the body, width of the head)
+        both = [torch.stack(same) for same in heads]
+        self.head_biases = [rows[:, :1] for rows in both]
+        self.head_weights = [rows[:, 1:].contiguous() for rows in both]
 
     def _features(self, X: Tensor) -> list[Tensor]:
         """Outputs of the heads, each (n_tasks, n_rows, width)."""
@@ -75,6 +76,17 @@ class KernelTeam(KernelLearner):
                 zip(self.head_weights, self.head_biases, strict=True)
             )
         ]
+
+
+def _heads(learner: KernelLearner) -> list[Tensor]:
+    """Return bias above weights of each head; the last tells both mean and noise."""
+    heads = [torch.cat([e.bias[None], e.weight.mT]).detach() for e in learner.heads]
+    if learner.tells_moments:
+        first, last = heads[-1][:, :1], heads[-1][:, -1:]
+        mean = first if learner.mean == "learned" else torch.zeros_like(first)
+        varies = learner.noise == "heteroscedastic"
+        heads[-1] = torch.cat([mean, last if varies else torch.zeros_like(last)], 1)
+    return heads
 
 
 def _constant(numbers: Tensor) -> nn.Parameter:

@@ -118,5 +118,9 @@ def _is_plain_pair(task: Any) -> bool:
 
 def _is_small(values: np.ndarray) -> bool:
     """Return whether all numbers are far from overflow, which NaN never is."""
+    if values.dtype == np.float64 and values.flags.c_contiguous:
+        flat = values.reshape(-1)
+        if float(flat.dot(flat)) <= LARGEST**2:  # as of nearly all data, in one pass
+            return True
     # as floats, since the bound itself overflows in half precision
     return float(values.max()) <= LARGEST and float(values.min()) >= -LARGEST

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from sklearn_meta.episodes import RowEpisodeSampler, draw_without_replacement
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.functional import log_marginal_likelihood
+from sklearn_meta.training._optimizer import PlainAdamW
 from sklearn_meta.training._outer_loop import TrainingRecord
+from sklearn_meta.training._precision import Precision
 
 __all__ = ["MarginalLikelihood"]
 
@@ -69,11 +71,13 @@ class MarginalLikelihood:
             optimizer.load_state_dict(optimizer_state)
         tasks = _choose_tasks(sampler.sizes, generator)
         losses: list[Tensor] = []
+        precision = Precision(learner, sampler.X.device)
         for begin in range(0, self.n_steps, REDRAW_EVERY):
             sound = copy.deepcopy(learner.state_dict())
             batch = _draw_tasks(sampler, tasks, generator)
-            for _ in range(min(REDRAW_EVERY, self.n_steps - begin)):
-                losses.append(_step(learner, optimizer, *batch))
+            with precision.of_loop():
+                for _ in range(min(REDRAW_EVERY, self.n_steps - begin)):
+                    losses.append(_step(learner, optimizer, *batch))
             if not _is_finite(learner):
                 learner.load_state_dict(sound)
                 warn_user(
@@ -88,28 +92,30 @@ class MarginalLikelihood:
         return TrainingRecord(History(), curve, None, state, interrupted=False)
 
 
-def _build_optimizer(learner: nn.Module) -> torch.optim.Optimizer:
+def _build_optimizer(learner: nn.Module) -> PlainAdamW:
     """Adam whose steps are alike in the logarithm of every variance."""
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in learner.named_parameters():
         rate = RATE / 2 if name in STANDARD_DEVIATIONS else RATE
         groups.setdefault(rate, []).append(parameter)
-    return torch.optim.Adam(
+    return PlainAdamW(
         [{"params": parameters, "lr": rate} for rate, parameters in groups.items()],
+        weight_decay=0,
         fused=True,
     )
 
 
 def _step(
-    learner: Any, optimizer: torch.optim.Optimizer, X: Tensor, Y: Tensor, mask: Tensor
+    learner: Any, optimizer: PlainAdamW, X: Tensor, Y: Tensor, mask: Tensor
 ) -> Tensor:
     """Take one step; return minus the log likelihood, in nats per row."""
-    optimizer.zero_grad()
+    for parameter in learner.parameters():
+        parameter.grad = None
     density = log_marginal_likelihood(*learner.prior_of_tasks(X, Y, mask), mask)
     loss = -density.sum() / mask.sum()
     spread = (2 * learner.log_linear).exp().sum() / Y.var().clamp_min(1e-12)
     (loss + PENALTY * spread).backward()
-    optimizer.step()
+    optimizer.clip_and_step(None)
     return loss.detach()
 
 

@@ -1,5 +1,7 @@
 """The default optimizer of the outer loop, and clipping of the outer gradient."""
 
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,8 @@ class PlainAdamW(torch.optim.AdamW):
 
     At each step torch's own groups the tensors by type and device, opens a record for
     its profiler and looks for hooks, which takes longer than to update the weights of a
-    small network. State and parameter groups are the same.
+    small network; and the first of a process imports torch's compiler, to keep it away,
+    which takes longer than many a fit. State and parameter groups are the same.
 
     Parameters
     ----------
@@ -21,6 +24,10 @@ class PlainAdamW(torch.optim.AdamW):
     **options : dict
         As of ``torch.optim.AdamW``; ``fused=True`` is a must.
     """
+
+    # without the decorator that imports the compiler
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
 
     def clip_and_step(self, max_norm: float | None) -> None:
         """Take a step along the gradient, scaled down to a norm if it is given."""

@@ -22,6 +22,7 @@ from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._optimizer import OWN_OPTIONS, PlainAdamW, clip_gradient
+from sklearn_meta.training._precision import Precision
 from sklearn_meta.training._processes import Processes
 from sklearn_meta.training._resume import Resume
 from sklearn_meta.training._stream import (
@@ -115,9 +116,11 @@ class OuterLoop:
         )
         net = self._build_net(learner, stream, validation, checkpoint, processes)
         net.initialize()
+        net.precision = Precision(learner, sampler.X.device)
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
-        net.partial_fit(stream)
+        with net.precision.of_loop():
+            net.partial_fit(stream)
         scores = (
             None
             if validation is None
@@ -283,7 +286,8 @@ class _ChunkNet(NeuralNet):
         Where the numbers run away, a matrix may have no factor before a loss is NaN.
         """
         try:
-            loss = self._episode_loss(episodes)
+            with self.precision.of_loss():
+                loss = self._episode_loss(episodes)
         except torch.linalg.LinAlgError:
             loss = self.parameters_[0].sum() * math.nan
         return loss if weight is None else loss * weight
