@@ -160,6 +160,17 @@ def test_task_scores_when_there_are_many_tasks_then_names_are_left_out():
     assert display.plot().ax_.get_yticklabels() == []
 
 
+@pytest.mark.parametrize("n_tasks", [1, 2, 5])
+def test_task_scores_when_there_are_few_tasks_then_the_legend_hides_none(n_tasks):
+    # A legend over the one line of a task would hide what the picture is about.
+    scores = {"a model": np.arange(n_tasks), "another": np.ones(n_tasks)}
+    display = TaskScoreDisplay(scores=scores, tasks=range(n_tasks)).plot()
+    display.figure_.draw_without_rendering()
+    legend = display.ax_.get_legend().get_window_extent()
+    axes, figure = display.ax_.get_window_extent(), display.figure_.bbox
+    assert axes.x1 <= legend.x0 and legend.x1 <= figure.x1
+
+
 def test_task_scores_when_results_cannot_be_paired_then_raises(tasks, models):
     # Scores on other episodes differ by chance.
     results = {

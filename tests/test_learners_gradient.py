@@ -1,12 +1,26 @@
 """What only learners by gradient descent must do."""
 
+from functools import partial
+
 import pytest
 import torch
+from gradient_episodes import (
+    N_CLASSES,
+    N_FEATURES,
+    N_TASKS,
+    Wrapped,
+    assert_finite_differences,
+    classes,
+    classifier,
+    make_episode,
+    query_loss,
+    regressor,
+    targets,
+)
 from torch import nn
 
 from sklearn_meta.functional import (
     build_mlp,
-    categorical_nll,
     class_means,
     masked_task_mean,
     squared_error,
@@ -16,89 +30,22 @@ from sklearn_meta.functional import (
 from sklearn_meta.learners import GradientLearner
 from sklearn_meta.learners.gradient import ENGINES
 
-N_TASKS, N_SUPPORT, N_FEATURES, N_CLASSES = 3, 6, 2, 3
-
-
-class _Wrapped(nn.Module):
-    """Hides a network's layers, so that it takes the vmap path."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.inside = network
-
-    def forward(self, X):
-        return self.inside(X)
+_regressor = partial(regressor, GradientLearner)
+_classifier = partial(classifier, GradientLearner)
 
 
 @pytest.fixture
 def episode():
-    generator = torch.Generator().manual_seed(0)
-    shape = (N_TASKS, N_SUPPORT, N_FEATURES)
-    X, Q = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    mask = torch.ones(shape[:2], dtype=torch.bool)
-    mask[0, 4:] = False
-    return X, mask, Q
-
-
-def _targets(rows):
-    return rows.sum(-1, keepdim=True).sin()
-
-
-def _classes():
-    labels = torch.arange(N_SUPPORT) % N_CLASSES
-    one_hot = torch.eye(N_CLASSES, dtype=torch.float64)[labels]
-    return one_hot.expand(N_TASKS, -1, -1)
-
-
-def _regressor(network=None, wrap=False, **options):
-    torch.manual_seed(0)
-    network = network or build_mlp(N_FEATURES, (4,), 1, "tanh")
-    network = _Wrapped(network) if wrap else network
-    return GradientLearner(network.double(), **options).double()
-
-
-def _classifier(wrap=False, **options):
-    torch.manual_seed(0)
-    network = build_mlp(N_FEATURES, (4,), 5, "tanh").double()
-    network = _Wrapped(network) if wrap else network
-    options = {"head": "prototypes", "likelihood": "categorical"} | options
-    return GradientLearner(network, **options).double()
+    return make_episode()
 
 
 def _meta_gradient(learner, episode):
     """Gradient of the mean query error, as one vector."""
     X, mask, Q = episode
-    prediction = learner(X, _targets(X), mask, Q)
-    loss = masked_task_mean(squared_error(prediction.mean, _targets(Q)), mask)
+    prediction = learner(X, targets(X), mask, Q)
+    loss = masked_task_mean(squared_error(prediction.mean, targets(Q)), mask)
     params = [p for p in learner.parameters() if not p.ndim == 0]
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, params)])
-
-
-def _class_loss(learner, episode):
-    X, mask, Q = episode
-    return masked_task_mean(
-        categorical_nll(learner(X, _classes(), mask, Q), _classes()), mask
-    )
-
-
-def _assert_finite_differences(learner, loss):
-    """Check d loss / d parameter by central differences, a few numbers a tensor."""
-    params = [p for p in learner.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss(), params, materialize_grads=True)
-    step = 1e-5
-    for p, gradient in zip(params, gradients, strict=True):
-        for i in range(min(p.numel(), 4)):
-            values = []
-            for sign in (1, -1):
-                with torch.no_grad():
-                    p.view(-1)[i] += sign * step
-                values.append(loss().item())
-                with torch.no_grad():
-                    p.view(-1)[i] -= sign * step
-            expected = (values[0] - values[1]) / (2 * step)
-            assert gradient.view(-1)[i].item() == pytest.approx(
-                expected, rel=1e-5, abs=1e-8
-            )
 
 
 def test_forward_with_zero_steps_equals_the_network(episode):
@@ -106,14 +53,14 @@ def test_forward_with_zero_steps_equals_the_network(episode):
     X, mask, Q = episode
     learner = _regressor(inner_steps=0)
     expected = learner.network(Q.flatten(0, 1)).view(N_TASKS, -1)
-    assert torch.allclose(learner(X, _targets(X), mask, Q).mean, expected, atol=1e-14)
+    assert torch.allclose(learner(X, targets(X), mask, Q).mean, expected, atol=1e-14)
 
 
 def test_protomaml_with_zero_steps_equals_prototypes(episode):
     # Law 6: before any step, ProtoMAML is a prototypical network.
     X, mask, Q = episode
     learner = _classifier(inner_steps=0)
-    Y = _classes() * mask[..., None]
+    Y = classes() * mask[..., None]
     prototypes = class_means(learner.network(X), Y)
     distances = squared_euclidean(learner.network(Q), prototypes)
     expected = (-distances * learner.log_scale.exp() / 5).softmax(-1)
@@ -130,19 +77,19 @@ def test_meta_gradient_of_regressor_equals_finite_differences(
     X, mask, Q = episode
 
     def loss():
-        prediction = learner(X, _targets(X), mask, Q)
+        prediction = learner(X, targets(X), mask, Q)
         # The criterion with its detached residual is no plain function: square it.
-        rows = squared_error(prediction.mean, _targets(Q)) + prediction.std
+        rows = squared_error(prediction.mean, targets(Q)) + prediction.std
         return masked_task_mean(rows, mask)
 
-    _assert_finite_differences(learner, loss)
+    assert_finite_differences(learner, loss)
 
 
 @pytest.mark.parametrize("adapted", ["all", "head"])
 def test_meta_gradient_of_protomaml_equals_finite_differences(episode, adapted):
     # Law 2: through the prototypes too, from which the head starts.
     learner = _classifier(inner_steps=2, adapted=adapted, inner_lr=0.3)
-    _assert_finite_differences(learner, lambda: _class_loss(learner, episode))
+    assert_finite_differences(learner, lambda: query_loss(learner, episode))
 
 
 @pytest.mark.parametrize("second_order", [True, False])
@@ -151,14 +98,17 @@ def test_meta_gradient_of_one_linear_step_equals_closed_form(episode, second_ord
     X, mask, Q = episode
     network = nn.Linear(N_FEATURES, 1, bias=False)
     learner = _regressor(
-        nn.Sequential(network), inner_steps=1, inner_lr=0.1, second_order=second_order
+        network=nn.Sequential(network),
+        inner_steps=1,
+        inner_lr=0.1,
+        second_order=second_order,
     )
     w, n = network.weight.detach().mT, mask.sum(1)[:, None, None]
     S = X * mask[..., None]
     hessian = 2 * S.mT @ S / n
-    start = 2 * S.mT @ (S @ w - _targets(X) * mask[..., None]) / n
+    start = 2 * S.mT @ (S @ w - targets(X) * mask[..., None]) / n
     R = Q * mask[..., None]
-    outer = 2 * R.mT @ (R @ (w - 0.1 * start) - _targets(Q) * mask[..., None]) / n
+    outer = 2 * R.mT @ (R @ (w - 0.1 * start) - targets(Q) * mask[..., None]) / n
     if second_order:
         outer = outer - 0.1 * hessian @ outer
     expected = outer.mean(0).flatten()
@@ -207,7 +157,7 @@ def test_meta_gradient_of_every_engine_is_the_same(
         )
 
     def loss(learner):
-        rows = squared_error(learner(X, _targets(X), mask, Q).mean, _targets(Q))
+        rows = squared_error(learner(X, targets(X), mask, Q).mean, targets(Q))
         return masked_task_mean(rows, mask)
 
     _assert_same_gradients(_on_every_engine(build), loss)
@@ -232,7 +182,7 @@ def test_protomaml_gradient_of_every_engine_is_the_same(
         return learner
 
     learners = _on_every_engine(build)
-    _assert_same_gradients(learners, lambda learner: _class_loss(learner, episode))
+    _assert_same_gradients(learners, lambda learner: query_loss(learner, episode))
 
 
 @pytest.mark.parametrize("adapted", ["all", "head"])
@@ -244,12 +194,12 @@ def test_offset_gradient_of_every_engine_is_the_same(episode, adapted):
     def build(wrap=False):
         torch.manual_seed(0)
         network = build_mlp(2 * N_FEATURES, (4,), N_CLASSES, "tanh").double()
-        network = _Wrapped(network) if wrap else network
+        network = Wrapped(network) if wrap else network
         options = {"likelihood": "categorical", "adapted": adapted}
         return GradientLearner(network, **options, n_offsets=N_CLASSES).double()
 
     learners = _on_every_engine(build)
-    _assert_same_gradients(learners, lambda learner: _class_loss(learner, episode))
+    _assert_same_gradients(learners, lambda learner: query_loss(learner, episode))
 
 
 @pytest.mark.parametrize("name", ["recursion", "loop"])
@@ -282,7 +232,7 @@ def test_offsets_of_what_is_no_shared_logit_are_refused(options):
 def test_adapt_in_eval_mode_of_every_engine_is_the_same(episode, build):
     # Serving has code of its own.
     X, mask, Q = episode
-    Y = _targets(X) if build is _regressor else _classes()
+    Y = targets(X) if build is _regressor else classes()
     states, predictions = [], []
     for learner in _on_every_engine(build):
         states.append(learner.eval().adapt(X, Y, mask))
@@ -302,7 +252,7 @@ def test_adapt_in_eval_mode_of_every_engine_is_the_same(episode, build):
 )
 def test_engine_where_formulas_do_not_apply_is_stacked(network, options):
     # The attribute says so; nothing else changes.
-    assert _regressor(network, **options).engine == "stacked"
+    assert _regressor(network=network, **options).engine == "stacked"
 
 
 def test_layers_frozen_later_stay_as_they_are(episode):
@@ -310,7 +260,7 @@ def test_layers_frozen_later_stay_as_they_are(episode):
     X, mask, _ = episode
     learner = _regressor()
     learner.network[0].requires_grad_(False)
-    state = learner.adapt(X, _targets(X), mask)
+    state = learner.adapt(X, targets(X), mask)
     assert "network.0.weight" not in state and "network.2.weight" in state
 
 
@@ -332,7 +282,7 @@ def test_outer_steps_lower_the_loss(episode, second_order):
     losses = []
     for _ in range(40):
         optimizer.zero_grad()
-        rows = squared_error_with_noise(learner(X, _targets(X), mask, Q), _targets(Q))
+        rows = squared_error_with_noise(learner(X, targets(X), mask, Q), targets(Q))
         loss = masked_task_mean(rows, mask)
         loss.backward()
         optimizer.step()
@@ -344,8 +294,8 @@ def test_adapt_in_eval_mode_builds_no_graph_and_equals_training_mode(episode):
     # The same steps, without the memory of differentiating them.
     X, mask, _ = episode
     learner = _regressor()
-    trained = learner.adapt(X, _targets(X), mask)
-    served = learner.eval().adapt(X, _targets(X), mask)
+    trained = learner.adapt(X, targets(X), mask)
+    served = learner.eval().adapt(X, targets(X), mask)
     assert trained["network.0.weight"].requires_grad
     for key, value in served.items():
         assert not value.requires_grad
@@ -359,7 +309,7 @@ def test_adapt_in_eval_mode_with_huge_rate_is_guarded(episode, build, inner_lr):
     X, mask, Q = episode
     learner = build(inner_lr=inner_lr).eval()
     learner.adapt_steps = 20
-    Y = _targets(X) if learner.likelihood == "gaussian" else _classes()
+    Y = targets(X) if learner.likelihood == "gaussian" else classes()
     state = learner.adapt(X * 100, Y * 10, mask)
     assert state["diverged"].shape == (N_TASKS,)
     assert state["diverged"].any()
@@ -373,7 +323,7 @@ def test_adapt_steps_in_eval_mode_count_instead_of_inner_steps(episode):
     X, mask, _ = episode
     learner = _regressor(inner_steps=1).eval()
     learner.adapt_steps = 0
-    state = learner.adapt(X, _targets(X), mask)
+    state = learner.adapt(X, targets(X), mask)
     for name, p in learner.network.named_parameters():
         assert torch.equal(state[f"network.{name}"], p.expand(N_TASKS, *p.shape))
 
@@ -383,16 +333,16 @@ def test_forward_under_inference_mode_equals_no_grad(episode):
     X, mask, Q = episode
     learner = _regressor().eval()
     with torch.no_grad():
-        expected = learner(X, _targets(X), mask, Q).mean
+        expected = learner(X, targets(X), mask, Q).mean
     with torch.inference_mode():
-        inputs = [t.clone() for t in (X, _targets(X), mask, Q)]
+        inputs = [t.clone() for t in (X, targets(X), mask, Q)]
         assert torch.equal(learner(*inputs).mean, expected)
 
 
 def test_anil_state_holds_the_head_only(episode):
     # Serving many tasks of ANIL must not copy the body for each.
     X, mask, _ = episode
-    state = _regressor(adapted="head").adapt(X, _targets(X), mask)
+    state = _regressor(adapted="head").adapt(X, targets(X), mask)
     assert set(state) == {"network.2.weight", "network.2.bias", "std", "diverged"}
 
 
@@ -402,7 +352,7 @@ def test_noise_depends_on_support_size_only(episode):
     learner = _regressor()
     with torch.no_grad():
         learner.noise_slope.fill_(-1)
-    std = learner.adapt(X, _targets(X), mask)["std"]
+    std = learner.adapt(X, targets(X), mask)["std"]
     assert std[0] > std[1] and std[1] == std[2]
 
 
@@ -445,10 +395,10 @@ def test_meta_gradient_through_an_optimizer_equals_finite_differences(
     X, mask, Q = episode
 
     def loss():
-        rows = squared_error(learner(X, _targets(X), mask, Q).mean, _targets(Q))
+        rows = squared_error(learner(X, targets(X), mask, Q).mean, targets(Q))
         return masked_task_mean(rows, mask)
 
-    _assert_finite_differences(learner, loss)
+    assert_finite_differences(learner, loss)
 
 
 @pytest.mark.parametrize("inner_optimizer", ["momentum", "adam"])

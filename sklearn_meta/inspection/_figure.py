@@ -14,7 +14,8 @@ def axes_for(display: Any, ax: Any) -> Any:
     check_matplotlib_support(f"{type(display).__name__}.plot")
     import matplotlib.pyplot as plt
 
-    display.ax_ = plt.subplots()[1] if ax is None else ax
+    # a tight layout makes room for what stands beside the axes
+    display.ax_ = plt.subplots(layout="tight")[1] if ax is None else ax
     display.figure_ = display.ax_.figure
     return display.ax_
 

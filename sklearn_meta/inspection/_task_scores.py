@@ -266,7 +266,8 @@ class TaskScoreDisplay:
         few = len(order) <= MAX_NAMED_TASKS
         ax.set_yticks(rows if few else [], [self.tasks[i] for i in order] * few)
         ax.set(xlabel=self.score_name, ylabel="task")
-        ax.legend()
+        # beside the axes: every height in them is a task's, every mean a line across
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return self
 
     def _describe_difference(self, differences: np.ndarray) -> None:

@@ -1,9 +1,9 @@
 """Learners: torch modules that adapt to support rows and predict query rows.
 
 All share one contract, tasks first: ``adapt(X_support, Y_support, support_mask)``
-gives a state, ``query(state, X_query)`` the prediction, ``forward`` both. A learner
-with a ``training_loss`` has an outer loss of its own in place of that of its
-predictions.
+gives a state, ``query(state, X_query)`` the prediction, ``forward`` both;
+``contract.py`` has it in code. A learner with a ``training_loss`` has an outer loss of
+its own in place of that of its predictions.
 """
 
 from sklearn_meta.learners.class_blocks import LocalClassKernelLearner

@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_meta.functional import (
     class_counts,
@@ -12,10 +12,11 @@ from sklearn_meta.functional import (
     mask_absent,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import LearnedNumbers, State
 
 
-class DiscriminantLearner(nn.Module):
+class DiscriminantLearner(Learner):
     r"""Probabilistic linear discriminant analysis on whitened rows.
 
     Along each axis class means spread with variance :math:`b` around zero, and rows
@@ -125,16 +126,6 @@ class DiscriminantLearner(nn.Module):
         rows = self._views(X_query)[0].flatten(2)
         logits = rows.square() @ state["squares"].mT + rows @ state["slopes"].mT
         return mask_absent(logits + state["constant"].unsqueeze(1), state["present"])
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor:
-        """Adapt to the support rows, then score the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def _views(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Rows and log spreads, each (n_tasks, n_rows, n_views, n_axes)."""

@@ -38,6 +38,7 @@ from sklearn_meta.functional.formulas import FORMULAS, Formulas
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.functional.perceptron import Chain
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.outer_step import (
     InnerLoop,
     Noise,
@@ -58,7 +59,7 @@ _OPTIONS = {
 }
 
 
-class GradientLearner(nn.Module):
+class GradientLearner(Learner):
     """MAML and its relatives, for all tasks at once.
 
     Every task starts at the same learned parameters and takes a few steps of gradient
@@ -302,16 +303,6 @@ class GradientLearner(nn.Module):
             return outputs
         mean = outputs.squeeze(-1)
         return Gaussian(mean, state["std"].unsqueeze(1).expand_as(mean))
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor | Gaussian:
-        """Adapt to the support rows, then predict the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def training_loss(
         self,

@@ -18,6 +18,7 @@ from sklearn_meta.functional import (
     output_size,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
 
@@ -38,7 +39,7 @@ START_SCALE = 0.3
 MIN_VARIANCE = 1e-6
 
 
-class KernelLearner(nn.Module):
+class KernelLearner(Learner):
     r"""Gaussian process on the columns of a row and on features learned from them.
 
     The target is a mean, plus a function drawn from a Gaussian process for each task,

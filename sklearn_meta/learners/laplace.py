@@ -1,6 +1,6 @@
 """What the Gaussian processes of classes share: adapting is finding a mode."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_meta.functional import (
     LaplacePosterior,
@@ -9,13 +9,14 @@ from sklearn_meta.functional import (
     mask_absent,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import LearnedNumbers, State
 from sklearn_meta.learners.process import ProcessLearner
 
 _OF_CORRECTION = "correction_"
 
 
-class LaplaceLearner(nn.Module):
+class LaplaceLearner(Learner):
     """Adapting is Laplace's approximation with the kernel of a subclass.
 
     A subclass has ``numbers`` with at least "shots" and "kappa", and fills in what
@@ -91,16 +92,6 @@ class LaplaceLearner(nn.Module):
         return mask_absent(
             logits + self.correction.query(read, X_query), state["present"]
         )
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor:
-        """Adapt to the support rows, then score the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def _describe(self, X: Tensor, Y: Tensor, mask: Tensor) -> State:
         """Return "present" (n_tasks, n_classes), "log_count" (n_tasks,), and more."""

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_meta.functional import (
     mask_absent,
@@ -11,10 +11,11 @@ from sklearn_meta.functional import (
     squared_exponential,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import LearnedNumbers
 
 
-class LogisticPrototypeLearner(nn.Module):
+class LogisticPrototypeLearner(Learner):
     """Softmax regression on the support, started at its class means.
 
     The rows come in three blocks of equal width: in their own units, standardised, and
@@ -117,16 +118,6 @@ class LogisticPrototypeLearner(nn.Module):
             "temperature_shots"
         )
         return mask_absent(logits * temperature.exp()[:, None, None], state["present"])
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor:
-        """Adapt to the support rows, then score the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def _kernel(self, a: Tensor, b: Tensor, log_shots: Tensor) -> Tensor:
         """Kernel of centred rows, (n_tasks, n_a, n_b)."""

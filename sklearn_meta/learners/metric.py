@@ -26,6 +26,7 @@ from sklearn_meta.functional import (
     zero_padding,
 )
 from sklearn_meta.functional.prototype_loss import prototype_loss
+from sklearn_meta.learners.contract import Learner
 
 _DISTANCES = ("euclidean", "cosine", "mahalanobis")
 # Small enough that five rows outvote the prior from the start.
@@ -33,7 +34,7 @@ _INITIAL_PRIOR_WEIGHT = 0.05
 _INITIAL_COSINE_SCALE = 10.0
 
 
-class PrototypeLearner(nn.Module):
+class PrototypeLearner(Learner):
     """Prototypical network: the nearest class mean in a learned embedding.
 
     A query row's logits are minus its distances to the classes' support means, times

@@ -17,11 +17,12 @@ from sklearn_meta.functional import (
     zero_padding,
 )
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
+from sklearn_meta.learners.contract import Learner
 
 _LIKELIHOODS = ("gaussian", "categorical")
 
 
-class ProcessLearner(nn.Module):
+class ProcessLearner(Learner):
     """Model-based learner: adapting is one forward pass over the support rows.
 
     Parameters
@@ -190,16 +191,6 @@ default="cnp"
             answers = answers.squeeze(-1).unflatten(0, (-1, n_copies)).mT
         answers = add_offset(answers, last_columns(X_query, self.n_offsets))
         return mask_absent(answers, present)
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor | Gaussian:
-        """Adapt to the support rows, then answer the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def _build_reader(
         self, n_inputs: int, n_values: int, n_answers: int, *sizes: int

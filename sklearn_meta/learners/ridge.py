@@ -22,6 +22,7 @@ from sklearn_meta.functional import (
     unbounded_std,
     zero_padding,
 )
+from sklearn_meta.learners.contract import Learner
 
 _LIKELIHOODS = ("gaussian", "categorical")
 # a penalty of nothing would let a single row own the weights
@@ -34,7 +35,7 @@ _INITIAL_SCALE = 5.0
 _LARGEST_FEATURE = 1e6
 
 
-class RidgeLearner(nn.Module):
+class RidgeLearner(Learner):
     """R2-D2: ridge regression on a learned embedding, in closed form.
 
     What is regressed is what a learned head of all tasks lacks: residuals, or labels
@@ -182,16 +183,6 @@ class RidgeLearner(nn.Module):
         )
         noise = bounded_std(self.raw_noise, self.std_floor)
         return Gaussian(mean, noise * (1 + ridge_leverage(fit, rows)).sqrt())
-
-    def forward(
-        self,
-        X_support: Tensor,
-        Y_support: Tensor,
-        support_mask: Tensor,
-        X_query: Tensor,
-    ) -> Tensor | Gaussian:
-        """Adapt to the support rows, then predict the query rows."""
-        return self.query(self.adapt(X_support, Y_support, support_mask), X_query)
 
     def describe_rows(self, X: Tensor) -> Tensor:
         """Return the features of rows, and what the head of all tasks makes of them.
