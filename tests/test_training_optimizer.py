@@ -62,6 +62,17 @@ def test_plain_adamw_when_torch_goes_on_from_its_state_takes_the_same_step(weigh
         torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-6)
 
 
+def test_plain_adamw_when_a_weight_comes_or_goes_counts_its_own_steps(weights):
+    """Counts lie side by side, and each is a weight's own all the same."""
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    for learned in ([0, 1], [0, 1, 3], [1, 3], [0, 1]):
+        for i, weight in enumerate(weights):
+            weight.grad = torch.ones_like(weight) if i in learned else None
+        plain.clip_and_step(None)
+    counts = [int(plain.state[weights[i]]["step"]) for i in (0, 1, 3)]
+    assert counts == [3, 4, 2]
+
+
 def test_plain_adamw_when_there_is_no_gradient_takes_no_step(weights):
     """Nothing learned is nothing to clip."""
     before = [weight.detach().clone() for weight in weights]

@@ -48,9 +48,14 @@ class PlainAdamW(torch.optim.AdamW):
         self, options: dict, learned: list[Tensor], divisor: Tensor | None
     ) -> None:
         """Update weights by their gradients, which are divided by a number first."""
+        if not any(self.state[p] for p in learned):
+            # side by side, so that all are counted by one call
+            counts = torch.zeros(len(learned), device=learned[0].device)
+            for weight, count in zip(learned, counts.unbind(), strict=True):
+                self._start(weight, count)
         states = [self.state[p] or self._start(p) for p in learned]
         steps = [state["step"] for state in states]
-        torch._foreach_add_(steps, 1)
+        _add_one(steps)
         torch._fused_adamw_(
             learned,
             [p.grad for p in learned],
@@ -69,14 +74,24 @@ class PlainAdamW(torch.optim.AdamW):
             found_inf=None,
         )
 
-    def _start(self, weight: Tensor) -> dict[str, Tensor]:
+    def _start(self, weight: Tensor, count: Tensor | None = None) -> dict[str, Tensor]:
         """Return the moments of a weight before its first step."""
         self.state[weight] = {
-            "step": torch.zeros((), device=weight.device),
+            "step": torch.zeros((), device=weight.device) if count is None else count,
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }
         return self.state[weight]
+
+
+def _add_one(steps: list[Tensor]) -> None:
+    """Count a step; a loop over the counts takes as long as to clip the gradient."""
+    whole = steps[0]._base
+    side_by_side = all(step._base is whole for step in steps)
+    if whole is not None and side_by_side and whole.numel() == len(steps):
+        whole.add_(1)
+    else:
+        torch._foreach_add_(steps, 1)
 
 
 def clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
