@@ -10,17 +10,21 @@ from scipy.special import logsumexp, ndtr, ndtri, softmax
 from scipy.stats import norm
 
 __all__ = [
+    "gate_weights",
     "interpolate_weights",
     "mixture_log_density",
     "mixture_moments",
     "mixture_quantiles",
     "pool_weights",
     "pool_weights_on_grid",
+    "score_beside_pool",
     "score_weights",
 ]
 
 # a difference of 1/30 nat per row makes a member e times heavier
 SHARPNESS = 30.0
+# share of a member's own in the mixture of which it is judged to be part
+OWN_SHARE = 0.5
 # weight of "all members alike" beside the held-out rows
 UNIFORM_SHARE = 0.01
 # weight of the rows at a neighbouring number of shots beside those at its own
@@ -31,13 +35,44 @@ BISECTIONS = 60
 CHUNK_SIZE = 2**22
 
 
+def score_beside_pool(said: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
+    """Score each member as half of a mixture, the other half of which is all of them.
+
+    The log-likelihood of a member by itself may be lost on one odd task, for which
+    others stand in once it is mixed with them.
+
+    Parameters
+    ----------
+    said : ndarray of shape (n_members, n_rows)
+        Log-likelihood of held-out rows under each member.
+    row_weight : ndarray of shape (n_rows,)
+        Weights that sum to 1.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_members,)
+        Mean log of half the density of the member and half the mean one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.mixing import score_beside_pool
+    >>> said = np.array([[0.0, -1000.0], [-0.5, -1.0]])
+    >>> score_beside_pool(said, np.full(2, 0.5)).round(2)
+    array([-1.24, -0.82])
+    """
+    pool = logsumexp(said, axis=0) - np.log(len(said))
+    own, other = np.log(OWN_SHARE), np.log1p(-OWN_SHARE)
+    return np.logaddexp(own + said, other + pool) @ row_weight
+
+
 def score_weights(scores: np.ndarray) -> np.ndarray:
     """Weigh members by their own held-out score alone.
 
     Parameters
     ----------
     scores : ndarray of shape (..., n_members)
-        Mean log-likelihood of held-out rows, in nats per row.
+        Scores of held-out rows, in nats per row.
 
     Returns
     -------
@@ -161,6 +196,42 @@ def interpolate_weights(
     above = np.ceil(place).astype(int)
     share = (place - below)[:, None]
     return (1 - share) * weights[below] + share * weights[above]
+
+
+def gate_weights(weights: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    r"""Shift weight, row by row, to the members that are sure of the row.
+
+    Members learned from different tasks, or with different kernels, are at a loss in
+    different places; averaged alike there, the one that knows is drowned.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_members, n_rows)
+        What each member weighs, >= 0.
+    stds : ndarray of shape (n_members, n_rows)
+        Standard deviation that each member states, > 0.
+
+    Returns
+    -------
+    gated : ndarray of shape (n_members, n_rows)
+        In proportion to :math:`w_m / \sigma_m^2`; they sum to 1 over the members.
+
+    References
+    ----------
+    The mean of a mixture with these weights is that of the generalized product of
+    experts: Y. Cao, D. J. Fleet, "Generalized Product of Experts for Automatic and
+    Principled Fusion of Gaussian Process Predictions", arXiv:1410.7827, 2014,
+    section 3. Its density stays that of a mixture, which is wide where members differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.mixing import gate_weights
+    >>> gate_weights(np.full((2, 1), 0.5), np.array([[1.0], [3.0]])).ravel()
+    array([0.9, 0.1])
+    """
+    gated = weights * (stds.min(0) / stds) ** 2
+    return gated / gated.sum(0)
 
 
 def mixture_moments(

@@ -24,38 +24,10 @@ from sklearn_meta.tasks import (
 __all__ = ["FewShotSplit", "TaskKFold", "TaskShuffleSplit"]
 
 
-class TaskKFold(GroupKFold):
-    """Split into K folds by task, so that a task is never in two folds.
+class _SplitByTask:
+    """What a splitter of scikit-learn by groups needs to be one by tasks."""
 
-    It is scikit-learn's ``GroupKFold`` that asks for ``tasks``: under metadata
-    routing one ``fit(X, y, tasks=ids)`` reaches the splitter, the estimator and the
-    scorer. With a sequence of tasks each sample is a task and no id is needed.
-
-    Parameters
-    ----------
-    n_splits : int, default=5
-        Number of folds, at least 2 and at most the number of tasks.
-    shuffle : bool, default=False
-        Whether tasks are shuffled first. Otherwise they are dealt out so that the
-        folds have about the same number of rows.
-    random_state : int, RandomState instance or None, default=None
-        Orders the tasks where ``shuffle=True``.
-
-    See Also
-    --------
-    TaskShuffleSplit : Draw the held-out tasks at random, any number of times.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_meta.model_selection import TaskKFold
-    >>> X, ids = np.zeros((6, 1)), np.array(["a", "b", "a", "c", "b", "c"])
-    >>> for train, test in TaskKFold(n_splits=3).split(X, tasks=ids):
-    ...     print(np.unique(ids[train]), np.unique(ids[test]))
-    ['a' 'b'] ['c']
-    ['a' 'c'] ['b']
-    ['b' 'c'] ['a']
-    """
+    n_splits: int
 
     __metadata_request__split = {"tasks": True}
 
@@ -89,18 +61,14 @@ class TaskKFold(GroupKFold):
             there are fewer tasks than folds.
         """
         codes = _task_codes(X, tasks, groups, type(self).__name__)
-        n_tasks = len(np.unique(codes))
-        if n_tasks < self.n_splits:
-            raise ValueError(
-                f"{type(self).__name__}(n_splits={self.n_splits}) needs at least "
-                f"{self.n_splits} tasks, got {n_tasks}. Lower n_splits."
-            )
-        return super().split(X, y, codes)
+        self._check_number(len(np.unique(codes)))
+        by_group: Any = super()  # the splitter that this is mixed into
+        return by_group.split(X, y, codes)
 
     def get_n_splits(
         self, X: Any = None, y: Any = None, tasks: Any = None, groups: Any = None
     ) -> int:
-        """Return the number of folds.
+        """Return the number of splits.
 
         Parameters
         ----------
@@ -120,8 +88,53 @@ class TaskKFold(GroupKFold):
         """
         return self.n_splits
 
+    def _check_number(self, n_tasks: int) -> None:
+        """Raise if tasks are too few to be split; any number may do."""
 
-class TaskShuffleSplit(GroupShuffleSplit):
+
+class TaskKFold(_SplitByTask, GroupKFold):
+    """Split into K folds by task, so that a task is never in two folds.
+
+    It is scikit-learn's ``GroupKFold`` that asks for ``tasks``: under metadata
+    routing one ``fit(X, y, tasks=ids)`` reaches the splitter, the estimator and the
+    scorer. With a sequence of tasks each sample is a task and no id is needed.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2 and at most the number of tasks.
+    shuffle : bool, default=False
+        Whether tasks are shuffled first. Otherwise they are dealt out so that the
+        folds have about the same number of rows.
+    random_state : int, RandomState instance or None, default=None
+        Orders the tasks where ``shuffle=True``.
+
+    See Also
+    --------
+    TaskShuffleSplit : Draw the held-out tasks at random, any number of times.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.model_selection import TaskKFold
+    >>> X, ids = np.zeros((6, 1)), np.array(["a", "b", "a", "c", "b", "c"])
+    >>> for train, test in TaskKFold(n_splits=3).split(X, tasks=ids):
+    ...     print(np.unique(ids[train]), np.unique(ids[test]))
+    ['a' 'b'] ['c']
+    ['a' 'c'] ['b']
+    ['b' 'c'] ['a']
+    """
+
+    def _check_number(self, n_tasks: int) -> None:
+        """Raise unless there is a task for each fold."""
+        if n_tasks < self.n_splits:
+            raise ValueError(
+                f"{type(self).__name__}(n_splits={self.n_splits}) needs at least "
+                f"{self.n_splits} tasks, got {n_tasks}. Lower n_splits."
+            )
+
+
+class TaskShuffleSplit(_SplitByTask, GroupShuffleSplit):
     """Hold out tasks drawn at random, several times.
 
     It is scikit-learn's ``GroupShuffleSplit`` that asks for ``tasks``; see
@@ -153,8 +166,6 @@ class TaskShuffleSplit(GroupShuffleSplit):
     [[9, 9], [9, 9]]
     """
 
-    __metadata_request__split = {"tasks": True}
-
     def __init__(
         self,
         n_splits: int = 10,
@@ -169,60 +180,6 @@ class TaskShuffleSplit(GroupShuffleSplit):
             train_size=train_size,
             random_state=random_state,
         )
-
-    def split(
-        self, X: Any, y: Any = None, tasks: Any = None, groups: Any = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Generate the row numbers of each split.
-
-        Parameters
-        ----------
-        X : TaskCollection, sequence of Task or (X, y), or array-like of shape \
-(n_samples, n_features)
-            The tasks, or flat rows.
-        y : array-like of shape (n_samples,), default=None
-            Not used.
-        tasks : array-like of shape (n_samples,), default=None
-            Task id of each flat row; None with a sequence of tasks.
-        groups : array-like of shape (n_samples,), default=None
-            Another name for ``tasks``, the one that scikit-learn uses where metadata
-            routing is off.
-
-        Returns
-        -------
-        splits : iterator of (train, test)
-            Row numbers of flat rows, or positions in a sequence of tasks.
-
-        Raises
-        ------
-        ValueError
-            If flat rows come without ids, or if ``tasks`` and ``groups`` differ.
-        """
-        codes = _task_codes(X, tasks, groups, type(self).__name__)
-        return super().split(X, y, codes)
-
-    def get_n_splits(
-        self, X: Any = None, y: Any = None, tasks: Any = None, groups: Any = None
-    ) -> int:
-        """Return the number of draws.
-
-        Parameters
-        ----------
-        X : array-like, default=None
-            Not used.
-        y : array-like, default=None
-            Not used.
-        tasks : array-like, default=None
-            Not used.
-        groups : array-like, default=None
-            Not used.
-
-        Returns
-        -------
-        n_splits : int
-            As given to the constructor.
-        """
-        return self.n_splits
 
 
 class FewShotSplit(BaseCrossValidator):

@@ -249,6 +249,14 @@ def move_state(state: Any, device: torch.device) -> Any:
     return state
 
 
+def pack_state(state: Any) -> Any:
+    """Return a tree of tensors on the CPU, without what its views are parts of."""
+    if isinstance(state, dict):
+        return {name: pack_state(part) for name, part in state.items()}
+    is_part = state.untyped_storage().nbytes() > state.nbytes
+    return state.cpu().clone() if is_part else state.cpu()
+
+
 def _query_one_task(
     learner: nn.Module, state: State, X: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, ...]:

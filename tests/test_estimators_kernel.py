@@ -9,9 +9,7 @@ from sklearn.linear_model import Ridge
 from small_estimators import regression_tasks, small
 
 from sklearn_meta import DeepKernelRegressor, KernelHyperparameters, TaskCollection
-from sklearn_meta.estimators.kernel import draw_rows
 from sklearn_meta.exceptions import LargeSupportWarning
-from sklearn_meta.tasks import TaskRows
 
 ROUNDING = {"rtol": 1e-7, "atol": 1e-9}
 
@@ -230,17 +228,6 @@ def test_adapt_to_more_rows_than_can_be_factorised_warns_and_predicts():
     with pytest.warns(LargeSupportWarning, match="2100 rows; exact .* 2000"):
         model.adapt(X, y)
     assert model.score(X, y) > 0.6
-
-
-def test_draw_rows_keeps_small_tasks_whole():
-    """Only the large ones lose rows, and none gets those of another."""
-    y = np.arange(9.0)
-    rows = TaskRows(y[:, None], y, np.array([2, 6, 1]), ["a", "b", "c"])
-    drawn = draw_rows(rows, 3)
-    assert drawn.sizes.tolist() == [2, 3, 1]
-    assert drawn.y[:2].tolist() == [0, 1] and drawn.y[-1] == 8
-    assert set(drawn.y[2:5]) <= {2, 3, 4, 5, 6, 7}
-    np.testing.assert_array_equal(drawn.X[:, 0], drawn.y)
 
 
 @pytest.mark.parametrize("params", [{}, {"hidden_layer_sizes": ()}])

@@ -1,5 +1,8 @@
 """Members of a mixture that adapt to one task together."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from small_estimators import regression_tasks
@@ -50,3 +53,14 @@ def test_teams_when_rows_are_many_go_one_by_one(fitted, monkeypatch):
     monkeypatch.setattr(kernel_teams, "MAX_TEAM_ROWS", 10)
     np.testing.assert_allclose(fitted.adapt(X, y).predict(X), expected, rtol=1e-9)
     assert len(calls) == 1
+
+
+def test_pickle_of_a_member_leaves_the_states_of_its_team_behind(fitted):
+    """Adapted, they are views of one tensor; a file is to hold a member's own part."""
+    X, y = regression_tasks(1, seed=1)[0]
+    models, member, _ = fitted.adapt(X, y).adapted_
+    model = models[member.tolist().index(1)]
+    alone = copy.copy(model)
+    own = {name: part.clone() for name, part in model.adapted_.states[0].items()}
+    alone.adapted_ = model.adapted_._replace(states=[own])
+    assert len(pickle.dumps(model)) == len(pickle.dumps(alone))

@@ -12,10 +12,8 @@ from sklearn_meta import (
     few_shot_split,
 )
 from sklearn_meta.estimators import whitened
-from sklearn_meta.estimators.classifier import thin_out
 from sklearn_meta.exceptions import FewTasksWarning, LargeSupportWarning
 from sklearn_meta.metrics import few_shot_score
-from sklearn_meta.tasks import TaskRows
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +174,3 @@ def test_large_support_when_whitened_is_thinned_evenly_and_says_so(monkeypatch):
     with pytest.warns(LargeSupportWarning, match=r"the table has 100 rows.*12"):
         model.adapt(X, y[:100])
     assert model.adapted_.states[0]["rows"].shape[1] == 12
-    kept = thin_out(TaskRows(X, y[:100], np.array([60, 40]), ["s", "t"]), 12)
-    assert kept.sizes.tolist() == [12, 12]
-    assert [(kept.y[12:] == label).sum() for label in "ab"] == [6, 6]

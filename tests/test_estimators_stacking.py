@@ -56,13 +56,15 @@ def test_stacking_when_fitted_then_each_member_has_a_model_per_fold():
     assert sorted(m.n_tasks_ for m in model.estimators_[0]) == [6, 6, 6, 6]
 
 
-def test_stacking_when_members_are_alike_then_mean_is_theirs():
-    # a mixture of one member is the average over its folds
+def test_stacking_when_there_is_one_member_then_its_folds_count_by_precision():
+    # weights alike leave the choice to how sure the model of each fold is
     model = stack(estimators=[("only", pooled(Ridge()))]).fit(regression_tasks(6))
     tasks = regression_tasks(6)
     model.adapt(*few_shot(tasks))
-    parts = [m.adapt(*few_shot(tasks)).predict(X_NEW) for m in model.estimators_[0]]
-    np.testing.assert_allclose(model.predict(X_NEW), np.mean(parts, axis=0))
+    models = [m.adapt(*few_shot(tasks)) for m in model.estimators_[0]]
+    means, stds = np.stack([m.predict(X_NEW, return_std=True) for m in models], 1)
+    expected = np.average(means, axis=0, weights=stds**-2)
+    np.testing.assert_allclose(model.predict(X_NEW), expected)
 
 
 def test_stacking_when_quantiles_are_asked_then_those_of_the_mixture():

@@ -7,12 +7,14 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from sklearn_meta.mixing import (
+    gate_weights,
     interpolate_weights,
     mixture_log_density,
     mixture_moments,
     mixture_quantiles,
     pool_weights,
     pool_weights_on_grid,
+    score_beside_pool,
     score_weights,
 )
 
@@ -31,6 +33,23 @@ def test_score_weights_when_scores_differ_then_ratio_is_exponential():
     # what a difference of scores means is documented: e for 1/30 nat
     low, high = score_weights(np.array([-1.0, -1.0 + 1 / 30]))
     assert high / low == pytest.approx(np.e)
+
+
+def test_score_beside_pool_when_members_are_mixed_then_log_of_the_mixture():
+    # half the member, half all of them alike
+    density = np.random.default_rng(0).gamma(2, size=(3, 7))
+    weight = np.full(7, 1 / 7)
+    mixtures = (density + density.mean(0)) / 2
+    found = score_beside_pool(np.log(density), weight)
+    np.testing.assert_allclose(found, np.log(mixtures).mean(1))
+
+
+def test_score_beside_pool_when_one_task_is_lost_then_the_loss_is_bounded():
+    # of two members the other one stands in: no more than a fourth of its density
+    said = np.zeros((2, 10))
+    said[0, 3] = -1e5
+    lost, sound = score_beside_pool(said, np.full(10, 0.1))
+    assert sound - lost < np.log(4) / 10
 
 
 def test_pool_weights_when_optimised_otherwise_then_same_maximum():
@@ -67,6 +86,24 @@ def test_interpolate_weights_when_grid_has_one_point_then_constant():
         np.array([7]), np.array([[0.3, 0.7]]), np.array([1, 50])
     )
     np.testing.assert_allclose(found, [[0.3, 0.7]] * 2)
+
+
+def test_gate_weights_when_members_are_gaussian_then_mean_of_their_product():
+    # the generalized product of experts is Gaussian: precisions add up, by weight
+    means, stds, weights = random_mixture()
+    gated = gate_weights(weights, stds)
+    precision = weights / stds**2
+    product = (precision * means).sum(0) / precision.sum(0)
+    np.testing.assert_allclose(mixture_moments(means, stds, gated)[0], product)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_gate_weights_when_the_unit_is_extreme_then_the_same(scale):
+    # the square of a standard deviation leaves the range of numbers before it does
+    _, stds, weights = random_mixture()
+    gated = gate_weights(weights, stds * scale)
+    np.testing.assert_allclose(gated, gate_weights(weights, stds))
+    np.testing.assert_allclose(gated.sum(0), 1)
 
 
 def test_mixture_moments_when_sampled_then_agree():

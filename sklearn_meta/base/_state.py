@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from sklearn.base import BaseEstimator
 
-from sklearn_meta.serving import move_state
+from sklearn_meta.serving import move_state, pack_state
 from sklearn_meta.training import resolve_device
 
 
@@ -30,7 +30,7 @@ class PortableStateMixin:
             state["optimizer_state_"] = move_state(self.optimizer_state_, cpu)
             state.pop("device_", None)
             if "adapted_" in state:
-                states = [move_state(part, cpu) for part in self.adapted_.states]
+                states = [pack_state(part) for part in self.adapted_.states]
                 state["adapted_"] = self.adapted_._replace(states=states)
         return state
 

@@ -1,6 +1,5 @@
 """What meta-classifiers share: labels with one meaning in all tasks, or in each."""
 
-import warnings
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
-from sklearn_meta.exceptions import FewTasksWarning
+from sklearn_meta.estimators.usable_classes import usable_classes
 from sklearn_meta.functional import categorical_nll
 from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.targets import (
@@ -327,66 +326,3 @@ def _columns_of_tasks(classes: LocalClasses) -> np.ndarray:
     columns = np.full((len(per_task), per_task.max()), len(classes.labels))
     columns[classes.cell_task, classes.cell_position] = classes.cell_label
     return columns
-
-
-def usable_classes(rows: TaskRows) -> tuple[TaskRows, LocalClasses]:
-    """Return the rows that episodes can use, sorted by class, and their classes.
-
-    A class needs a row to learn from and one to be scored on. Classes with a single row
-    are left out with a warning.
-
-    Raises
-    ------
-    ValueError
-        If a task has fewer than two usable classes.
-    """
-    classes = LocalClasses.of(rows.y, rows.codes)
-    usable = classes.cell_size >= 2
-    per_task = np.bincount(classes.cell_task[usable], minlength=len(rows.sizes))
-    poor = np.flatnonzero(per_task < 2)
-    if len(poor):
-        raise ValueError(
-            f"Expected at least 2 classes with 2 rows or more in each task; "
-            f"{rows.name_of(poor[0])} has {per_task[poor[0]]} such out of "
-            f"{classes.of_task(poor[0]).tolist()}. Add rows or drop the task."
-        )
-    _warn_of_single_rows(classes, usable, rows)
-    order = np.argsort(classes.row_cell, kind="stable")
-    order = order[usable[classes.row_cell[order]]]
-    sizes = np.bincount(rows.codes[order])
-    rows = TaskRows(rows.X[order], rows.y[order], sizes, rows.names)
-    return rows, LocalClasses.of(rows.y, rows.codes)
-
-
-def thin_out(rows: TaskRows, n_rows: int, evenly: bool = True) -> TaskRows:
-    """Return at most ``n_rows`` rows of each task, evenly over its classes or not."""
-    classes = LocalClasses.of(rows.y if evenly else 0 * rows.codes, rows.codes)
-    starts = np.cumsum(classes.cell_size) - classes.cell_size
-    shuffle = np.random.RandomState(0).permutation(len(rows.y))
-    # a row's rank among the rows of its class, in random order
-    rank = np.empty(len(rows.y), int)
-    order = shuffle[np.argsort(classes.row_cell[shuffle], kind="stable")]
-    rank[order] = np.arange(len(order)) - np.repeat(starts, classes.cell_size)
-    # the rows of a task by rank: each class gives its first row, then its second, ...
-    by_rank = np.lexsort((rank, rows.codes))
-    first = np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
-    keep = np.sort(by_rank[np.arange(len(by_rank)) - first < n_rows])
-    sizes = np.minimum(rows.sizes, n_rows)
-    return TaskRows(rows.X[keep], rows.y[keep], sizes, rows.names)
-
-
-def _warn_of_single_rows(
-    classes: LocalClasses, usable: np.ndarray, rows: TaskRows
-) -> None:
-    """Warn of classes that no episode can hold."""
-    left_out = np.flatnonzero(~usable)
-    if len(left_out):
-        first = left_out[0]
-        warnings.warn(
-            f"{len(left_out)} classes with a single row are left out of the episodes, "
-            f"first {classes.labels.tolist()[classes.cell_label[first]]!r} of "
-            f"{rows.name_of(classes.cell_task[first])}: a class needs a row to learn "
-            "from and one to be scored on.",
-            FewTasksWarning,
-            stacklevel=2,
-        )

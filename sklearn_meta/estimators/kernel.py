@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
+from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
-from sklearn_meta.exceptions import LargeSupportWarning, warn_user
 from sklearn_meta.learners import FunctionDraws, KernelLearner
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
@@ -406,15 +406,13 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as a factorisation can bear."""
-        large = np.flatnonzero(rows.sizes > MAX_SUPPORT_ROWS)
-        if len(large):
-            warn_user(
-                f"The support of {rows.name_of(large[0])} has {rows.sizes[large[0]]} "
-                f"rows; exact inference uses {MAX_SUPPORT_ROWS} of them, drawn at "
-                "random. Use ModelBasedMetaRegressor for large supports.",
-                LargeSupportWarning,
-            )
-            rows = draw_rows(rows, MAX_SUPPORT_ROWS)
+        rows = limit_supports(
+            self,
+            rows,
+            MAX_SUPPORT_ROWS,
+            method="exact inference",
+            advice="Use ModelBasedMetaRegressor for large supports.",
+        )
         super()._adapt_to(rows)
 
     def _outer_loop(self) -> Any:
@@ -426,13 +424,3 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         if self.init != "marginal":
             return then
         return FromShallow(first, then, self._shallow_learner(self.n_features_in_))
-
-
-def draw_rows(rows: TaskRows, n_rows: int) -> TaskRows:
-    """Return at most ``n_rows`` rows of each task, always the same ones."""
-    keys = np.random.RandomState(0).permutation(len(rows.y))
-    order = np.lexsort((keys, rows.codes))
-    first = np.repeat(np.cumsum(rows.sizes) - rows.sizes, rows.sizes)
-    keep = np.sort(order[np.arange(len(order)) - first < n_rows])
-    sizes = np.minimum(rows.sizes, n_rows)
-    return TaskRows(rows.X[keep], rows.y[keep], sizes, rows.names)

@@ -111,14 +111,14 @@ def _adapt_team(models: list[Any], rows: list[TaskRows]) -> None:
             np.repeat(rows[0].sizes, len(models)),
             device,
         )
-    for slot, (model, own, (_, attributes)) in enumerate(
-        zip(models, rows, encoded, strict=True)
+    names, parts = zip(*together.states[0].items(), strict=True)
+    # views: copies of all parts for each member would take as long as the mathematics
+    states = zip(*(part.split(1) for part in parts), strict=True)
+    for model, own, (_, attributes), state in zip(
+        models, rows, encoded, states, strict=True
     ):
-        own_slot = slice(slot, slot + 1)
-        # copies: a view would keep, and take into a pickle, the states of the others
-        parts = together.states[0].items()
-        state = {name: part[own_slot].clone() for name, part in parts}
-        model._keep_adapted(AdaptedTasks([state], _FIRST, _FIRST), attributes, own)
+        own_state = dict(zip(names, state, strict=True))
+        model._keep_adapted(AdaptedTasks([own_state], _FIRST, _FIRST), attributes, own)
 
 
 def _ask_team(models: list[Any], X: list[np.ndarray]) -> np.ndarray:

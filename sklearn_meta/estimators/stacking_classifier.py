@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_meta.estimators.classifier import MetaClassifierMixin, usable_classes
+from sklearn_meta.estimators.classifier import MetaClassifierMixin
 from sklearn_meta.estimators.presets import default_classifiers
 from sklearn_meta.estimators.stacking import BaseMetaStacking
+from sklearn_meta.estimators.usable_classes import usable_classes
 from sklearn_meta.held_out import Fold, class_folds, row_folds, shot_grid, task_folds
 from sklearn_meta.mixing import pool_weights_on_grid
 from sklearn_meta.targets import LocalClasses

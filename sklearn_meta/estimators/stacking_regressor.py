@@ -12,9 +12,11 @@ from sklearn_meta.estimators.regressor import TaskRegressorMixin
 from sklearn_meta.estimators.stacking import BaseMetaStacking
 from sklearn_meta.held_out import Fold, row_folds, task_folds
 from sklearn_meta.mixing import (
+    gate_weights,
     mixture_log_density,
     mixture_moments,
     mixture_quantiles,
+    score_beside_pool,
     score_weights,
 )
 from sklearn_meta.tasks import TaskRows
@@ -29,7 +31,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     and with how many rows, is found by trying several on tasks that they have not seen.
     Each member is fitted on folds of tasks; its weight follows from the likelihood of
     the tasks left out, for each number of shots apart; the models of all folds are
-    averaged [1]_ [2]_.
+    averaged [1]_ [2]_, by how sure each is of a row [3]_.
 
     Parameters
     ----------
@@ -93,18 +95,24 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
 
     Notes
     -----
-    With the mean log-likelihood :math:`s_m` of held-out rows under member :math:`m`,
-    the prediction for a new task is the mixture
+    A member :math:`m` is scored by held-out rows: by their likelihood under a mixture
+    that is half the member and half the mean density :math:`\bar p` of all members. Its
+    model without fold :math:`f` states a standard deviation :math:`\sigma_{mf}(x)` at a
+    row. The prediction for a new task is the mixture
 
     .. math::
 
-        p(y \mid x) = \sum_m w_m \frac{1}{F} \sum_f p_{mf}(y \mid x), \qquad
-        w_m = \frac{e^{30 s_m}}{\sum_j e^{30 s_j}},
+        p(y \mid x) = \sum_{m, f} v_{mf}(x) \, p_{mf}(y \mid x), \quad
+        v_{mf}(x) \propto \frac{w_m}{\sigma_{mf}^2(x)}, \quad
+        w_m \propto e^{30 s_m}, \quad
+        s_m = \mathrm{mean} \log \tfrac12 (p_m + \bar p).
 
-    over members and folds. ``return_std`` is its standard deviation; quantiles and
-    ``log_density`` are those of the mixture itself. Unlike the weights of [2]_, which
-    maximise the likelihood of the mixture, these look at each member alone: on small
-    tables the former feed members whose wide tails cover outliers.
+    ``return_std`` is its standard deviation; quantiles and ``log_density`` are those of
+    the mixture itself. The weights of [2]_, which maximise the likelihood of the
+    mixture, feed members whose wide tails cover outliers, on small tables;
+    :math:`s_m` asks of each member alone what it adds to the others. The mean, of which
+    each model has a say by its precision, is that of the generalized product of experts
+    [3]_.
 
     Members that start from one and the same ``pooled_estimator`` (None aside) share
     it: it is fitted once, and what they learn from is its out-of-fold prediction.
@@ -130,6 +138,8 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     .. [1] D. H. Wolpert, "Stacked generalization", Neural Networks, 1992.
     .. [2] Y. Yao, A. Vehtari, D. Simpson, A. Gelman, "Using stacking to average
        Bayesian predictive distributions", Bayesian Analysis, 2018.
+    .. [3] Y. Cao, D. J. Fleet, "Generalized Product of Experts for Automatic and
+       Principled Fusion of Gaussian Process Predictions", arXiv:1410.7827, 2014.
 
     Examples
     --------
@@ -187,7 +197,8 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         return len(rows.sizes) > 1
 
     def _weigh(self, said: list[np.ndarray], weight: list[np.ndarray]) -> np.ndarray:
-        return score_weights(self.held_out_scores_)
+        pairs = zip(said, weight, strict=True)
+        return score_weights(np.stack([score_beside_pool(*pair) for pair in pairs]))
 
     def _without_support(self) -> Self:
         """Return a copy that knows of its task only what all tasks have in common."""
@@ -205,7 +216,8 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         """Return means, standard deviations and weights, (n_models, n_rows)."""
         models, member, weights = self.adapted_
         views = self._views(X, member.tolist())
-        return *predict_members(models, views, codes), weights[codes].T
+        means, stds = predict_members(models, views, codes)
+        return means, stds, gate_weights(weights[codes].T, stds)
 
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray

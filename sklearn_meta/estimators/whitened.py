@@ -1,6 +1,5 @@
 """Learning from few classes: statistics in closed form, cross-fitted over classes."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -9,16 +8,10 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_meta.episodes import ClassEpisodeSampler
-from sklearn_meta.estimators.classifier import (
-    MetaClassifierMixin,
-    thin_out,
-    usable_classes,
-)
-from sklearn_meta.exceptions import (
-    FewTasksWarning,
-    LargeSupportWarning,
-    warn_user,
-)
+from sklearn_meta.estimators.classifier import MetaClassifierMixin
+from sklearn_meta.estimators.large_supports import limit_supports, thin_out
+from sklearn_meta.estimators.usable_classes import usable_classes
+from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.whitening import FORMS, ClassWhitening, cross_fit, cross_fit_folds
@@ -82,16 +75,15 @@ class WhitenedClassesMixin(MetaClassifierMixin):
 
     def _adapt_to_new(self, rows: TaskRows) -> None:
         """Say so where the head will not use all rows."""
-        limit, large = self._max_head_rows(), rows.sizes.argmax()
-        if limit is not None and rows.sizes[large] > limit:
-            warnings.warn(
-                f"The support of {rows.name_of(large)} has {rows.sizes[large]} rows; "
-                f"{type(self).__name__} uses {limit} of them, drawn at random"
-                f"{', evenly over the classes' * (self.label_mode_ == 'task')}. "
-                "For large supports use a network, as in "
+        limit = self._max_head_rows()
+        if limit is not None:
+            rows = limit_supports(
+                self,
+                rows,
+                limit,
+                method=type(self).__name__,
+                advice="For large supports use a network, as in "
                 "ProtoNetClassifier(embedding='network').",
-                LargeSupportWarning,
-                stacklevel=3,
             )
         super()._adapt_to_new(rows)
 
