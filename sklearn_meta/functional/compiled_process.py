@@ -22,8 +22,8 @@ to the loss, its derivative by the mean and its derivative by the variance.
 :math:`-O' g` by the residuals' prior means, :math:`g a' - 2\, \mathrm{diag}(h) O` by
 :math:`K_{qs}` and :math:`O' \mathrm{diag}(h) O - (O' g) a'` by C, whose diagonal is
 that by :math:`D_s`. By the prior variances of query rows, and by their noise, it is h.
-With G the gradient by K of all rows with those of the support, that by A is :math:`G A_s`,
-and for the support :math:`G' A` more; by a coordinate :math:`u_i` it is
+With G the gradient by K of all rows with those of the support, that by A is
+:math:`G A_s`, and for the support :math:`G' A` more; by a coordinate :math:`u_i` it is
 :math:`\sum_j (G \cdot S)_{ij} (u_j - u_i)`, and the same by columns for the support.
 """
 
