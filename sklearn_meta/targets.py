@@ -7,6 +7,8 @@ import numpy as np
 
 __all__ = ["LocalClasses", "NumericScale", "one_hot", "shared_labels"]
 
+# numbers that are counted for every key, at most
+MOST_GAPS = 4
 LOCAL_LABELS_REMEDY = (
     "If labels have their own meaning in every task, fit with label_mode='task'."
 )
@@ -54,9 +56,7 @@ class LocalClasses(NamedTuple):
     def of(cls, y: np.ndarray, codes: np.ndarray) -> "LocalClasses":
         """Find the cells of rows with labels ``y`` in tasks ``codes``."""
         labels, label = np.unique(y, return_inverse=True)
-        cells, row_cell, size = np.unique(
-            codes * len(labels) + label, return_inverse=True, return_counts=True
-        )
+        cells, row_cell, size = _number_distinct(codes * len(labels) + label)
         task, cell_label = np.divmod(cells, len(labels))
         return cls(labels, cell_label, task, size, row_cell)
 
@@ -79,6 +79,16 @@ class LocalClasses(NamedTuple):
     def of_task(self, task: int) -> np.ndarray:
         """Return the sorted labels of one task."""
         return self.labels[self.cell_label[self.cell_task == task]]
+
+
+def _number_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct keys >= 0 in order, the number of each, and their counts."""
+    if keys.max(initial=0) > MOST_GAPS * len(keys):
+        return np.unique(keys, return_inverse=True, return_counts=True)
+    # counted, not sorted, where few numbers up to the largest key are missing
+    counts = np.bincount(keys)
+    distinct = np.flatnonzero(counts)
+    return distinct, (np.cumsum(counts > 0) - 1)[keys], counts[distinct]
 
 
 def one_hot(positions: np.ndarray, n_classes: int) -> np.ndarray:

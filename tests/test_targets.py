@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn_meta.targets import (
     LocalClasses,
     NumericScale,
+    _number_distinct,
     check_known_labels,
     one_hot,
     shared_labels,
@@ -39,6 +40,15 @@ def test_numeric_scale_when_normalising_gives_mean_zero_and_unit_spread(rng):
 def test_numeric_scale_when_the_target_is_constant_keeps_its_unit():
     """A spread of zero divides nothing."""
     assert NumericScale.of(np.full(4, 7.0), True) == (7.0, 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(keys=arrays(int, st.integers(0, 9), elements=st.integers(0, 99)))
+def test_distinct_keys_are_those_of_numpy(keys):
+    """Few gaps are counted over, many are sorted out; nobody is to notice."""
+    expected = np.unique(keys, return_inverse=True, return_counts=True)
+    for found, known in zip(_number_distinct(keys), expected, strict=True):
+        np.testing.assert_array_equal(found, known)
 
 
 def test_local_classes_number_each_tasks_own_labels():
