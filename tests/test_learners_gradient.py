@@ -28,7 +28,7 @@ from sklearn_meta.functional import (
     squared_euclidean,
 )
 from sklearn_meta.learners import GradientLearner
-from sklearn_meta.learners.gradient import ENGINES
+from sklearn_meta.learners.engines import ENGINES
 
 _regressor = partial(regressor, GradientLearner)
 _classifier = partial(classifier, GradientLearner)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sklearn_meta.functional import gaussian_nll
+from sklearn_meta.functional.compiled_call import load_library
 from sklearn_meta.learners import FunctionDraws, KernelLearner
 from sklearn_meta.learners.kernel import MAX_LOG_NOISE
 from sklearn_meta.learners.towers import Towers
@@ -17,6 +18,9 @@ OPTIONS = {
     "neither": {"mean": "zero", "noise": "constant"},
     "constant_noise": {"noise": "constant"},
 }
+needs_library = pytest.mark.skipif(
+    load_library() is None, reason="the package was built without a compiler"
+)
 each_kind = pytest.mark.parametrize("kind", OPTIONS)
 
 
@@ -46,6 +50,30 @@ def test_forward_equals_query_of_the_adapted_state(kind):
     learner, (X, Y, mask, Q) = disturbed(kind), episode()
     expected = learner.query(learner.adapt(X, Y, mask), Q)
     torch.testing.assert_close(learner(X, Y, mask, Q), expected)
+
+
+@needs_library
+@each_kind
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_training_loss_in_c_equals_that_of_the_prediction(kind, dropout):
+    # One formula for the loss, and one for each of its derivatives.
+    learner, (X, Y, mask, Q) = disturbed(kind, feature_dropout=dropout), episode()
+    target, scored = Q.sum(-1, keepdim=True), torch.rand(4, 4) < 0.7
+    scored[1] = False
+    losses, gradients = [], []
+    for in_c in (True, False):
+        torch.manual_seed(0)  # of the dropout
+        criterion = gaussian_nll if in_c else (lambda *both: gaussian_nll(*both))
+        loss = learner.train().training_loss(
+            X, Y, mask, Q, target, scored, criterion=criterion
+        )
+        learner.zero_grad()
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([p.grad for p in learner.parameters()])
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 @each_kind

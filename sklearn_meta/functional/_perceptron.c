@@ -91,6 +91,23 @@ typedef struct {
     int64_t instructions; /* number of a set of vector instructions */
 } Problem;
 
+/* What compiled_process.py passes; all scales are numbers, not logarithms. */
+typedef struct {
+    int64_t is_double, n_tasks, n_rows, n_support; /* the support rows come first */
+    int64_t n_columns, n_linear, n_smooth;
+    const void *X, *linear, *smooth; /* (n_tasks, n_rows, ...), learned features */
+    const void *mean, *noise, *Y;    /* (n_tasks, n_rows) */
+    const uint8_t *mask;
+    const void *constant, *column, *length, *variance;
+    double linear_scale, smooth_scale; /* of the learned features */
+    double least_variance;
+    void *loss;
+    void *linear_out, *smooth_out, *mean_out, *noise_out; /* gradients */
+    void *constant_out, *column_out, *length_out;
+    void *variance_out; /* by its logarithm */
+    int64_t instructions;
+} Process;
+
 /* Memory that is handed out piece by piece; without `base` it is only counted. */
 typedef struct {
     char *base;
@@ -184,19 +201,23 @@ WITHOUT
 #endif
 
 typedef int (*Function)(const Problem *);
+typedef int (*Activation)(int64_t, int64_t, void *, void *);
+typedef int (*Condition)(const Process *);
 typedef struct {
     const char *name;
     Function adapt[2], differentiate[2], predict[2]; /* float, double */
+    Activation activate[2];
+    Condition condition[2];
 } Instructions;
 
-#define TABLE(name)                                                    \
-    {                                                                  \
-        #name, {adapt_float_##name, adapt_double_##name},              \
-            {differentiate_float_##name, differentiate_double_##name}, \
-        {                                                              \
-            predict_float_##name, predict_double_##name                \
-        }                                                              \
-    }
+#define PAIR(function, name) {function##_float_##name, function##_double_##name}
+#define TABLE(name)                                                        \
+    {#name,                                                                \
+     PAIR(adapt, name),                                                    \
+     PAIR(differentiate, name),                                            \
+     PAIR(predict, name),                                                  \
+     PAIR(activate_numbers, name),                                         \
+     PAIR(condition, name)}
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
@@ -233,6 +254,18 @@ EXPORT int differentiate(const Problem *problem)
 EXPORT int predict(const Problem *problem)
 {
     return TABLES[problem->instructions].predict[problem->is_double](problem);
+}
+
+/* z becomes f(z), and slope, unless it is NULL, gets f'(z). */
+EXPORT int activate(int64_t instructions, int64_t is_double, int64_t activation,
+                    int64_t n, void *z, void *slope)
+{
+    return TABLES[instructions].activate[is_double](activation, n, z, slope);
+}
+
+EXPORT int condition(const Process *problem)
+{
+    return TABLES[problem->instructions].condition[problem->is_double](problem);
 }
 
 /* Tools that build extensions of Python ask for it; nothing imports this one. */

@@ -60,11 +60,25 @@ ALWAYS_INLINE NAME(jet) NAME(silu)(REAL x)
     return (NAME(jet)){f, s + f * (1 - s), s * (1 - s) * (2 + x * (1 - 2 * s))};
 }
 
+/* The share of a normal distribution below x, given its density there. In single
+ * precision by M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions", 1964,
+ * 26.2.17, whose error is below 7.5e-8; erfc, which no compiler makes a vector of, takes
+ * twenty times as long. */
+ALWAYS_INLINE REAL NAME(normal_share)(REAL x, REAL density)
+{
+    if (sizeof(REAL) > 4) return (REAL)0.5 * (REAL)erfc(-x * 0.70710678118654752440);
+    REAL size = x < 0 ? -x : x, t = 1 / (1 + (REAL)0.2316419 * size);
+    REAL series = (REAL)-1.821255978 + t * (REAL)1.330274429;
+    series = (REAL)-0.356563782 + t * ((REAL)1.781477937 + t * series);
+    REAL above = density * t * ((REAL)0.319381530 + t * series);
+    return x < 0 ? above : 1 - above;
+}
+
 ALWAYS_INLINE NAME(jet) NAME(gelu)(REAL x)
 {
-    REAL share = (REAL)0.5 * (REAL)erfc(-x * 0.70710678118654752440);
     REAL density =
         NAME(exponential)((REAL)-0.5 * x * x, 0) * (REAL)0.39894228040143267794;
+    REAL share = NAME(normal_share)(x, density);
     return (NAME(jet)){x * share, share + x * density, density * (2 - x * x)};
 }
 
@@ -101,3 +115,10 @@ static void NAME(activate)(int64_t activation, ptrdiff_t n, REAL *restrict z,
     }
 }
 #undef ACTIVATE
+
+/* The same without the second derivative, for callers of their own. */
+static int NAME(activate_numbers)(int64_t activation, int64_t n, void *z, void *slope)
+{
+    NAME(activate)(activation, n, z, slope, NULL);
+    return 0;
+}

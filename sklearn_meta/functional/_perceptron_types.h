@@ -11,6 +11,7 @@
 #define EXP_LEAST -87.3f
 #define SERIES_LENGTH 7
 #define LARGEST FLT_MAX
+#define EPSILON FLT_EPSILON
 #define TOLERANCE 3.4526698300124393e-4f /* root of the epsilon */
 #define FABS fabsf
 #include "_perceptron_products.h"
@@ -18,6 +19,7 @@
 #include "_perceptron_values.h"
 #include "_perceptron_steps.h"
 #include "_perceptron_tasks.h"
+#include "_process.h"
 #undef REAL
 #undef UNSIGNED
 #undef MANTISSA_BITS
@@ -29,6 +31,7 @@
 #undef EXP_LEAST
 #undef SERIES_LENGTH
 #undef LARGEST
+#undef EPSILON
 #undef TOLERANCE
 #undef FABS
 
@@ -43,6 +46,7 @@
 #define EXP_LEAST -708.0
 #define SERIES_LENGTH 13
 #define LARGEST DBL_MAX
+#define EPSILON DBL_EPSILON
 #define TOLERANCE 1.4901161193847656e-8
 #define FABS fabs
 #include "_perceptron_products.h"
@@ -50,6 +54,7 @@
 #include "_perceptron_values.h"
 #include "_perceptron_steps.h"
 #include "_perceptron_tasks.h"
+#include "_process.h"
 #undef REAL
 #undef UNSIGNED
 #undef MANTISSA_BITS
@@ -61,5 +66,6 @@
 #undef EXP_LEAST
 #undef SERIES_LENGTH
 #undef LARGEST
+#undef EPSILON
 #undef TOLERANCE
 #undef FABS

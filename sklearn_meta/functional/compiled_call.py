@@ -123,14 +123,21 @@ def load_library() -> ctypes.CDLL | None:
         return None
     try:
         library = ctypes.CDLL(spec.origin)
-    except OSError:  # built for another machine
+        _declare(library)
+    except (OSError, AttributeError):  # built for another machine, or of other sources
         return None
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Say what the functions of the library take and return."""
     for name in ("adapt", "differentiate", "predict"):
         getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
+    library.condition.argtypes = [c_void_p]
+    library.activate.argtypes = [*[c_int64] * 4, c_void_p, c_void_p]
     library.name_of_instructions.argtypes = [c_int64]
     library.name_of_instructions.restype = ctypes.c_char_p
     library.widest_instructions.restype = c_int64
-    return library
 
 
 def has_kernel(chain: Chain) -> bool:

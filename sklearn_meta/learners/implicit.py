@@ -16,7 +16,7 @@ from sklearn_meta.functional.implicit import (
     curvature_by_formulas,
 )
 from sklearn_meta.functional.inner_optimizers import follow_gradient
-from sklearn_meta.learners.gradient import Params
+from sklearn_meta.learners.adaptable import Params
 from sklearn_meta.learners.path_free import PathFreeLearner, Support, leaves
 
 

@@ -1,7 +1,8 @@
 """Gaussian process learners: exact conditioning on the support of a task."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,22 @@ from sklearn_meta.functional import (
     KernelRows,
     check_row_independent,
     condition_on_support,
+    gaussian_nll,
     inverse_factor,
     kernel_diagonal,
     kernel_matrix,
+    masked_task_mean,
     output_size,
     zero_padding,
 )
+from sklearn_meta.functional.compiled_process import (
+    Features,
+    Limits,
+    Scales,
+    has_process,
+    process_loss,
+)
+from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
@@ -37,6 +48,7 @@ MAX_LOG_NOISE = 1.5
 START_SCALE = 0.3
 # smallest variance left to the function, so that its logarithm has a gradient
 MIN_VARIANCE = 1e-6
+LIMITS = Limits(LINEAR_SCALE, COORDINATE_SCALE, MIN_VARIANCE)
 
 
 class KernelLearner(Learner):
@@ -252,6 +264,60 @@ class KernelLearner(Learner):
         mean = mean[:, n_support:] + shift
         return _gaussian(mean, variance, noise[:, n_support:])
 
+    def training_loss(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+        Y_query: Tensor,
+        query_mask: Tensor,
+        *,
+        criterion: Callable[[Any, Tensor], Tensor],
+        progress: float = 0.0,
+    ) -> Tensor:
+        """Mean loss of the query rows of the tasks, to be differentiated once.
+
+        The likelihood and its gradient are computed in C where that is there.
+
+        Parameters
+        ----------
+        X_support, Y_support, support_mask : Tensor
+            As in `adapt`.
+        X_query, Y_query, query_mask : Tensor
+            Query rows, shaped like support rows.
+        criterion : callable
+            Loss of every query row, given the prediction and `Y_query`.
+        progress : float, default=0.0
+            Share of the outer steps that are done, in [0, 1]; ignored here.
+
+        Returns
+        -------
+        Tensor of shape ()
+            A mean over a task's own query rows, then over tasks.
+        """
+        if criterion is not gaussian_nll or not has_process(X_support):
+            prediction = self(X_support, Y_support, support_mask, X_query)
+            if criterion is gaussian_nll:
+                return mean_gaussian_nll(prediction, Y_query, query_mask)
+            return masked_task_mean(criterion(prediction, Y_query), query_mask)
+        X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
+        X = self._drop_columns(X)[..., : self.n_features]
+        linear, smooth, moments = self._learned_features(X)
+        return process_loss(
+            X,
+            torch.cat([Y_support, Y_query], 1).squeeze(-1),
+            torch.cat([support_mask, query_mask], 1),
+            X_support.shape[1],
+            Features(
+                linear, smooth, self._mean(moments), self._noise_variance(moments)
+            ),
+            Scales(
+                self.log_constant, self.log_linear, self.log_length, self.log_smooth
+            ),
+            LIMITS,
+        )
+
     def joint_posterior(self, state: State, X_query: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the function's values at query rows vary together.
 
@@ -309,14 +375,21 @@ class KernelLearner(Learner):
             X * self.log_linear.exp(),
         ]
         coordinates = [X * (-self.log_length).exp()]
-        moments = X.new_zeros(*X.shape[:2], 2)
-        if self.is_deep:
-            features = self._features(X)
-            linear.append(LINEAR_SCALE * features[0])
-            coordinates.append(COORDINATE_SCALE * features[1])
-            moments = features[2] if len(features) > 2 else moments
+        linear_features, place, moments = self._learned_features(X)
+        if linear_features is not None and place is not None:
+            linear.append(LINEAR_SCALE * linear_features)
+            coordinates.append(COORDINATE_SCALE * place)
         rows = KernelRows(torch.cat(linear, -1), torch.cat(coordinates, -1))
         return rows, self._mean(moments), self._noise_variance(moments)
+
+    def _learned_features(
+        self, X: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """Features z and u, None without networks, and what mean and noise read."""
+        if not self.is_deep:
+            return None, None, X.new_zeros(*X.shape[:2], 2)
+        linear, place, *moments = self._features(X)
+        return linear, place, moments[0] if moments else X.new_zeros(*X.shape[:2], 2)
 
     def _features(self, X: Tensor) -> list[Tensor]:
         """Outputs of the heads, each (n_tasks, n_rows, width)."""

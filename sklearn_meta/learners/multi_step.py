@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sklearn_meta.functional import STD_FLOOR, masked_task_mean
 from sklearn_meta.functional.inner_loop import Rates
-from sklearn_meta.learners.gradient import GradientLearner, Params
+from sklearn_meta.learners.adaptable import Params
+from sklearn_meta.learners.gradient import GradientLearner
 
 # Share of the outer steps in which the earlier inner steps count: 15 of 100 epochs.
 ANNEALING = 0.15

@@ -13,7 +13,9 @@ from sklearn_meta.functional.evaluation import (
     evaluate_by_autograd,
     evaluate_by_formulas,
 )
-from sklearn_meta.learners.gradient import INNER_LOSSES, GradientLearner, Params
+from sklearn_meta.learners.adaptable import Params
+from sklearn_meta.learners.descent import INNER_LOSSES
+from sklearn_meta.learners.gradient import GradientLearner
 
 
 class Support(NamedTuple):

@@ -18,7 +18,7 @@ from sklearn_meta.functional.inner_loop import (
     is_diverged,
 )
 from sklearn_meta.functional.inner_optimizers import Adam
-from sklearn_meta.learners.gradient import Params
+from sklearn_meta.learners.adaptable import Params
 from sklearn_meta.learners.path_free import PathFreeLearner, Support, leaves
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_meta.functional import ACTIVATIONS
+from sklearn_meta.functional.compiled_layers import has_layers, run_layers
 
 
 class Towers(nn.Module):
@@ -68,6 +69,8 @@ class Towers(nn.Module):
 
         Rows of shape (n_towers, n_rows, n_in) are the own ones of each tower.
         """
+        if torch.is_grad_enabled() and has_layers(self.activation, rows):
+            return run_layers(rows, self.weights, self.biases, self.activation)
         hidden = rows.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = self.activation(torch.baddbmm(bias, hidden, weight))

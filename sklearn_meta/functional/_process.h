@@ -1,0 +1,351 @@
+/* Loss of query rows under a Gaussian process that has seen the support rows of a task,
+ * and its gradient, for one type of numbers and one set of instructions: a template, see
+ * _perceptron.c. compiled_process.py derives the formulas; the names here are those.
+ */
+
+/* What is known of one task: its real rows, the support first. Matrices lie row by row,
+ * `wide` numbers from a row to the next one. */
+typedef struct {
+    ptrdiff_t n, m; /* rows, and those of the support */
+    ptrdiff_t p, q; /* linear features, coordinates */
+    ptrdiff_t wide_m, wide_p, wide_q;
+    ptrdiff_t *index;
+    REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
+    REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
+    REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
+    REAL *of_mean, *of_variance, *of_residual;           /* g, h, O^T g */
+    REAL *to_kernel, *to_linear, *to_place, *sums;
+} NAME(process);
+
+#define PROCESS NAME(process)
+
+static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *task)
+{
+    ptrdiff_t n = problem->n_rows, m = problem->n_support;
+    ptrdiff_t p = 1 + problem->n_columns + problem->n_linear;
+    ptrdiff_t q = problem->n_columns + problem->n_smooth;
+    ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q);
+    task->p = p, task->q = q, task->wide_p = wide_p, task->wide_q = wide_q;
+    task->wide_m = wide;
+    task->index = take(arena, (size_t)n * sizeof(ptrdiff_t));
+    REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance, &task->sums};
+    for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
+        *by_row[i] = NAME(numbers)(arena, n);
+    REAL **by_support[] = {&task->values, &task->solved, &task->of_residual};
+    for (size_t i = 0; i < sizeof by_support / sizeof *by_support; i++)
+        *by_support[i] = NAME(numbers)(arena, wide);
+    REAL **squares[] = {&task->cov, &task->factor, &task->factor_t};
+    for (size_t i = 0; i < sizeof squares / sizeof *squares; i++)
+        *squares[i] = NAME(numbers)(arena, m * wide);
+    REAL **tall[] = {&task->kernel,  &task->smooth, &task->white,
+                     &task->weights, &task->scaled, &task->to_kernel};
+    for (size_t i = 0; i < sizeof tall / sizeof *tall; i++)
+        *tall[i] = NAME(numbers)(arena, n * wide);
+    task->linear = NAME(numbers)(arena, n * wide_p);
+    task->to_linear = NAME(numbers)(arena, n * wide_p);
+    task->place = NAME(numbers)(arena, n * wide_q);
+    task->to_place = NAME(numbers)(arena, n * wide_q);
+    task->linear_t = NAME(numbers)(arena, p * wide);
+    task->place_t = NAME(numbers)(arena, q * wide);
+}
+
+/* out = left right, or base + left right; `column` is 1, or `row` is for a left factor
+ * the other way round */
+static void NAME(times)(ptrdiff_t n_rows, ptrdiff_t n_inner, const REAL *left,
+                        ptrdiff_t row, ptrdiff_t column, const REAL *right,
+                        ptrdiff_t wide, const REAL *base, REAL *out)
+{
+    PRODUCT product = {.first = {left, row, column, right, wide, n_inner},
+                       .base = base,
+                       .base_row = wide,
+                       .alpha = 1,
+                       .out = out,
+                       .out_row = wide};
+    NAME(multiply)(n_rows, wide, &product);
+}
+
+/* --- rows ------------------------------------------------------------------------ */
+
+/* Linear features and coordinates of a row, from its columns and learned features. */
+static void NAME(describe_row)(const Process *problem, ptrdiff_t row, REAL *linear,
+                               REAL *place)
+{
+    ptrdiff_t d = problem->n_columns;
+    const REAL *x = (const REAL *)problem->X + row * d;
+    const REAL *column = problem->column, *length = problem->length;
+    const REAL *z = (const REAL *)problem->linear + row * problem->n_linear;
+    const REAL *u = (const REAL *)problem->smooth + row * problem->n_smooth;
+    REAL by = (REAL)problem->linear_scale, across = (REAL)problem->smooth_scale;
+    linear[0] = *(const REAL *)problem->constant;
+    for (ptrdiff_t j = 0; j < d; j++) linear[1 + j] = x[j] * column[j];
+    for (ptrdiff_t j = 0; j < d; j++) place[j] = x[j] * length[j];
+    for (ptrdiff_t j = 0; j < problem->n_linear; j++) linear[1 + d + j] = by * z[j];
+    for (ptrdiff_t j = 0; j < problem->n_smooth; j++) place[d + j] = across * u[j];
+}
+
+/* The real rows of a task. */
+static void NAME(start_process)(const Process *problem, ptrdiff_t t, PROCESS *task)
+{
+    const uint8_t *mask = problem->mask + t * problem->n_rows;
+    task->n = 0;
+    for (ptrdiff_t i = 0; i < problem->n_rows; i++) {
+        if (i == problem->n_support) task->m = task->n;
+        if (mask[i]) task->index[task->n++] = t * problem->n_rows + i;
+    }
+    if (problem->n_support == problem->n_rows) task->m = task->n;
+    for (ptrdiff_t i = 0; i < task->n; i++)
+        NAME(describe_row)(problem, task->index[i], task->linear + i * task->wide_p,
+                           task->place + i * task->wide_q);
+    /* distances are the same from amid the rows, and large numbers do not cancel */
+    for (ptrdiff_t j = 0; j < task->q; j++) {
+        REAL sum = 0;
+        for (ptrdiff_t i = 0; i < task->n; i++) sum += task->place[i * task->wide_q + j];
+        for (ptrdiff_t i = 0; i < task->n; i++)
+            task->place[i * task->wide_q + j] -= sum / (REAL)task->n;
+    }
+    for (ptrdiff_t i = 0; i < task->n; i++) {
+        const REAL *u = task->place + i * task->wide_q;
+        REAL sum = 0;
+        for (ptrdiff_t j = 0; j < task->q; j++) sum += u[j] * u[j];
+        task->squares[i] = sum;
+    }
+    NAME(transpose)(task->m, task->p, task->linear, task->wide_p, task->linear_t,
+                    task->wide_m);
+    NAME(transpose)(task->m, task->q, task->place, task->wide_q, task->place_t,
+                    task->wide_m);
+}
+
+/* K of all rows with the support, and its smooth part S. */
+static void NAME(fill_kernel)(const Process *problem, PROCESS *task)
+{
+    REAL variance = *(const REAL *)problem->variance;
+    NAME(times)(task->n, task->q, task->place, task->wide_q, 1, task->place_t,
+                task->wide_m, NULL, task->smooth);
+    for (ptrdiff_t i = 0; i < task->n; i++) {
+        REAL *row = task->smooth + i * task->wide_m, own = task->squares[i];
+        for (ptrdiff_t s = 0; s < task->m; s++) {
+            REAL distance = own + task->squares[s] - 2 * row[s];
+            row[s] = (REAL)-0.5 * (distance < 0 ? 0 : distance);
+        }
+        for (ptrdiff_t s = 0; s < task->m; s++)
+            row[s] = variance * NAME(exponential)(row[s], 0);
+    }
+    NAME(times)(task->n, task->p, task->linear, task->wide_p, 1, task->linear_t,
+                task->wide_m, task->smooth, task->kernel);
+}
+
+/* --- the solution ------------------------------------------------------------------ */
+
+/* M, the inverse of the Cholesky factor of C; NaN where there is none. */
+static void NAME(invert_factor)(PROCESS *task)
+{
+    ptrdiff_t m = task->m, wide = task->wide_m;
+    for (ptrdiff_t j = 0; j < m; j++) { /* C becomes the factor, the other way round */
+        REAL *row = task->cov + j * wide, pivot = row[j];
+        REAL scale = pivot > 0 ? 1 / (REAL)sqrt((double)pivot) : (REAL)NAN;
+        for (ptrdiff_t k = j; k < m; k++) row[k] *= scale;
+        for (ptrdiff_t i = j + 1; i < m; i++) {
+            REAL *below = task->cov + i * wide, factor = row[i];
+            for (ptrdiff_t k = i; k < m; k++) below[k] -= factor * row[k];
+        }
+    }
+    memset(task->factor, 0, (size_t)(m * wide) * sizeof(REAL));
+    for (ptrdiff_t i = 0; i < m; i++) {
+        REAL *row = task->factor + i * wide;
+        for (ptrdiff_t j = 0; j < i; j++) {
+            REAL factor = task->cov[j * wide + i], *above = task->factor + j * wide;
+            for (ptrdiff_t k = 0; k <= j; k++) row[k] -= factor * above[k];
+        }
+        row[i] = 1;
+        for (ptrdiff_t k = 0; k <= i; k++) row[k] /= task->cov[i * wide + i];
+    }
+}
+
+/* M, v, a, W and O of the support. */
+static void NAME(solve)(const Process *problem, PROCESS *task)
+{
+    ptrdiff_t m = task->m, wide = task->wide_m, k = task->n - m;
+    const REAL *noise = problem->noise, *Y = problem->Y, *mean = problem->mean;
+    REAL trace = 0;
+    memcpy(task->cov, task->kernel, (size_t)(m * wide) * sizeof(REAL));
+    for (ptrdiff_t s = 0; s < m; s++) {
+        task->cov[s * wide + s] += noise[task->index[s]];
+        trace += task->cov[s * wide + s];
+    }
+    for (ptrdiff_t s = 0; s < m; s++)
+        task->cov[s * wide + s] += 10 * EPSILON * trace; /* as `stable_cholesky` */
+    NAME(invert_factor)(task);
+    NAME(transpose)(m, m, task->factor, wide, task->factor_t, wide);
+    memset(task->values, 0, (size_t)wide * sizeof(REAL));
+    memset(task->solved, 0, (size_t)wide * sizeof(REAL));
+    for (ptrdiff_t s = 0; s < m; s++) {
+        REAL residual = Y[task->index[s]] - mean[task->index[s]];
+        const REAL *column = task->factor_t + s * wide;
+        for (ptrdiff_t i = 0; i < m; i++) task->values[i] += residual * column[i];
+    }
+    for (ptrdiff_t i = 0; i < m; i++) {
+        const REAL *row = task->factor + i * wide;
+        for (ptrdiff_t s = 0; s < m; s++) task->solved[s] += task->values[i] * row[s];
+    }
+    NAME(times)(k, m, task->kernel + m * wide, wide, 1, task->factor_t, wide, NULL,
+                task->white);
+    NAME(times)(k, m, task->white, wide, 1, task->factor, wide, NULL, task->weights);
+}
+
+/* The loss of the query rows of a task, each of a weight; g and h by mean and variance
+ * of the function, and the gradients by mean and noise of these rows. */
+static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weight)
+{
+    const REAL *noise = problem->noise, *Y = problem->Y, *prior_mean = problem->mean;
+    double loss = 0;
+    for (ptrdiff_t i = task->m; i < task->n; i++) {
+        const REAL *white = task->white + (i - task->m) * task->wide_m;
+        const REAL *linear = task->linear + i * task->wide_p;
+        ptrdiff_t row = task->index[i];
+        REAL mean = prior_mean[row], variance = *(const REAL *)problem->variance;
+        for (ptrdiff_t j = 0; j < task->p; j++) variance += linear[j] * linear[j];
+        for (ptrdiff_t s = 0; s < task->m; s++) {
+            mean += white[s] * task->values[s];
+            variance -= white[s] * white[s];
+        }
+        REAL least = (REAL)problem->least_variance;
+        int is_cut = variance < least;
+        REAL total = (is_cut ? least : variance) + noise[row], miss = Y[row] - mean;
+        REAL z = miss / total, of_total = (REAL)0.5 * weight * (1 / total - z * z);
+        loss += weight * (0.5 * (log((double)total) + miss * z) + HALF_LOG_2PI);
+        task->of_mean[i] = ((REAL *)problem->mean_out)[row] = -weight * z;
+        ((REAL *)problem->noise_out)[row] = of_total;
+        task->of_variance[i] = is_cut ? 0 : of_total;
+    }
+    return loss;
+}
+
+/* --- the gradient ------------------------------------------------------------------ */
+
+/* By K, and by mean and noise of the support. */
+static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
+{
+    ptrdiff_t m = task->m, wide = task->wide_m, k = task->n - m;
+    const REAL *g = task->of_mean + m, *h = task->of_variance + m;
+    memset(task->of_residual, 0, (size_t)wide * sizeof(REAL));
+    for (ptrdiff_t i = 0; i < k; i++) {
+        const REAL *weights = task->weights + i * wide;
+        REAL *scaled = task->scaled + i * wide;
+        REAL *to_query = task->to_kernel + (m + i) * wide;
+        for (ptrdiff_t s = 0; s < m; s++) {
+            task->of_residual[s] += g[i] * weights[s];
+            scaled[s] = h[i] * weights[s];
+            to_query[s] = g[i] * task->solved[s] - 2 * scaled[s];
+        }
+    }
+    NAME(times)(m, k, task->scaled, 1, wide, task->weights, wide, NULL,
+                task->to_kernel);
+    for (ptrdiff_t s = 0; s < m; s++) {
+        REAL *row = task->to_kernel + s * wide;
+        for (ptrdiff_t j = 0; j < m; j++)
+            row[j] -= task->of_residual[s] * task->solved[j];
+        ((REAL *)problem->mean_out)[task->index[s]] = -task->of_residual[s];
+        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+    }
+}
+
+/* From the gradient by products of rows with those of the support to that by rows. */
+static void NAME(row_gradient)(const PROCESS *task, const REAL *rows, ptrdiff_t wide,
+                               REAL *to)
+{
+    ptrdiff_t m = task->m, wide_m = task->wide_m;
+    NAME(times)(task->n, m, task->to_kernel, wide_m, 1, rows, wide, NULL, to);
+    NAME(times)(m, task->n, task->to_kernel, 1, wide_m, rows, wide, to, to);
+}
+
+/* By linear features, coordinates and the variance; the kernel's becomes S's. */
+static double NAME(rows_gradient)(const Process *problem, PROCESS *task)
+{
+    double of_variance = 0;
+    NAME(row_gradient)(task, task->linear, task->wide_p, task->to_linear);
+    for (ptrdiff_t i = task->m; i < task->n; i++) {
+        of_variance += task->of_variance[i] * *(const REAL *)problem->variance;
+        for (ptrdiff_t j = 0; j < task->p; j++)
+            task->to_linear[i * task->wide_p + j] +=
+                2 * task->of_variance[i] * task->linear[i * task->wide_p + j];
+    }
+    memset(task->sums, 0, (size_t)task->n * sizeof(REAL));
+    for (ptrdiff_t i = 0; i < task->n; i++)
+        for (ptrdiff_t s = 0; s < task->m; s++) {
+            REAL *slope = task->to_kernel + i * task->wide_m + s;
+            *slope *= task->smooth[i * task->wide_m + s];
+            task->sums[i] += *slope;
+            task->sums[s] += *slope;
+            of_variance += *slope;
+        }
+    NAME(row_gradient)(task, task->place, task->wide_q, task->to_place);
+    for (ptrdiff_t i = 0; i < task->n; i++)
+        for (ptrdiff_t j = 0; j < task->q; j++)
+            task->to_place[i * task->wide_q + j] -=
+                task->sums[i] * task->place[i * task->wide_q + j];
+    return of_variance;
+}
+
+/* Hand the gradients of a task out. Those of the scales of columns are added up. */
+static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
+{
+    ptrdiff_t d = problem->n_columns;
+    REAL *column = problem->column_out, *length = problem->length_out;
+    for (ptrdiff_t i = 0; i < task->n; i++) {
+        const REAL *linear = task->to_linear + i * task->wide_p;
+        const REAL *place = task->to_place + i * task->wide_q;
+        const REAL *x = (const REAL *)problem->X + task->index[i] * d;
+        *(REAL *)problem->constant_out += linear[0];
+        for (ptrdiff_t j = 0; j < d; j++) column[j] += linear[1 + j] * x[j];
+        for (ptrdiff_t j = 0; j < d; j++) length[j] += place[j] * x[j];
+        REAL *to_z = (REAL *)problem->linear_out + task->index[i] * problem->n_linear;
+        REAL *to_u = (REAL *)problem->smooth_out + task->index[i] * problem->n_smooth;
+        for (ptrdiff_t j = 0; j < problem->n_linear; j++)
+            to_z[j] = (REAL)problem->linear_scale * linear[1 + d + j];
+        for (ptrdiff_t j = 0; j < problem->n_smooth; j++)
+            to_u[j] = (REAL)problem->smooth_scale * place[d + j];
+    }
+}
+
+/* How many query rows of a task are real. */
+static ptrdiff_t NAME(count_query)(const Process *problem, ptrdiff_t t)
+{
+    const uint8_t *mask = problem->mask + t * problem->n_rows;
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = problem->n_support; i < problem->n_rows; i++) n += mask[i] != 0;
+    return n;
+}
+
+/* The mean over a task's own query rows, then over the tasks that have any. What the
+ * gradients are written to is zero at first. */
+static int NAME(condition)(const Process *problem)
+{
+    PROCESS task;
+    Arena arena = {NULL, 0};
+    ptrdiff_t n_scored = 0;
+    double loss = 0, of_variance = 0;
+    NAME(take_process)(&arena, problem, &task); /* counts only */
+    arena.base = calloc(1, arena.used + 64);
+    if (!arena.base) return OUT_OF_MEMORY;
+    arena.used = (size_t)(-(intptr_t)arena.base & 63);
+    NAME(take_process)(&arena, problem, &task);
+    for (ptrdiff_t t = 0; t < problem->n_tasks; t++)
+        n_scored += NAME(count_query)(problem, t) > 0;
+    for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
+        ptrdiff_t n_query = NAME(count_query)(problem, t);
+        if (!n_query) continue;
+        NAME(start_process)(problem, t, &task);
+        NAME(fill_kernel)(problem, &task);
+        NAME(solve)(problem, &task);
+        loss +=
+            NAME(query_loss)(problem, &task, 1 / ((REAL)n_query * (REAL)n_scored));
+        NAME(kernel_gradient)(problem, &task);
+        of_variance += NAME(rows_gradient)(problem, &task);
+        NAME(hand_rows_out)(problem, &task);
+    }
+    *(REAL *)problem->loss = (REAL)loss;
+    *(REAL *)problem->variance_out = (REAL)of_variance;
+    free(arena.base);
+    return 0;
+}
+#undef PROCESS

@@ -1,0 +1,224 @@
+r"""The loss of a Gaussian process in C, one task after another, with its gradient.
+
+The target of a row is a mean, plus a function drawn for each task, plus noise. With
+linear features A (one row per row of data) and coordinates U, the covariances of the
+function are :math:`K = A A' + S`, :math:`S_{ij} = s^2 \exp(-\tfrac12 |u_i - u_j|^2)`.
+Of a row x the features are a constant, scaled columns and learned features,
+:math:`[c, x \cdot b, \beta z]`, and the coordinates :math:`[x \cdot l, \gamma u]`.
+
+**Solution.** Let s be the support and q the query rows of a task, D the variances of
+the noise and r the residuals of the support. With :math:`C = K_{ss} + D_s`,
+:math:`M = \mathrm{chol}(C)^{-1}`, :math:`v = M r`, :math:`a = M' v`,
+:math:`W = K_{qs} M'` and :math:`O = W M` the function has at the query rows the mean
+:math:`W v` and the variance :math:`K_{qq} - \mathrm{diag}(W W')`. A query row of weight
+w whose target misses its mean by e, and has the variance V with noise, adds
+
+.. math:: \tfrac{w}{2} (\log V + e^2 / V + \log 2 \pi), \qquad
+    g = -w e / V, \qquad h = \tfrac{w}{2} (1 / V - e^2 / V^2),
+
+to the loss, its derivative by the mean and its derivative by the variance.
+
+**Gradient.** From :math:`d C^{-1} = -C^{-1}\, dC\, C^{-1}`, the gradients are
+:math:`-O' g` by the residuals' prior means, :math:`g a' - 2\, \mathrm{diag}(h) O` by
+:math:`K_{qs}` and :math:`O' \mathrm{diag}(h) O - (O' g) a'` by C, whose diagonal is
+that by :math:`D_s`. By the prior variances of query rows, and by their noise, it is h.
+With G the gradient by K of all rows with those of the support, that by A is
+:math:`G A_s`, and for the support :math:`G' A` more; by a coordinate :math:`u_i` it is
+:math:`\sum_j (G \cdot S)_{ij} (u_j - u_i)`, and the same by columns for the support.
+"""
+
+import ctypes
+from ctypes import c_double, c_int64, c_void_p
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+
+from sklearn_meta.functional.compiled_call import is_served, load_library
+
+MOST_SUPPORT_ROWS = 128
+
+
+class Features(NamedTuple):
+    """What the kernel, the mean and the noise of rows are computed from.
+
+    Learned features are None where there are none.
+    """
+
+    linear: Tensor | None  # (n_tasks, n_rows, n_linear)
+    smooth: Tensor | None  # (n_tasks, n_rows, n_smooth)
+    mean: Tensor  # (n_tasks, n_rows)
+    noise: Tensor  # (n_tasks, n_rows), variances
+
+
+class Scales(NamedTuple):
+    """The logarithms of the scales of a kernel."""
+
+    constant: Tensor  # ()
+    linear: Tensor  # (n_columns,)
+    length: Tensor  # (n_columns,)
+    smooth: Tensor  # ()
+
+
+class Limits(NamedTuple):
+    """Numbers that are not learned: scales of learned features, smallest variance."""
+
+    linear_scale: float
+    smooth_scale: float
+    least_variance: float
+
+
+class Process(ctypes.Structure):
+    """`Process` of _perceptron.c."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("is_double", "n_tasks", "n_rows", "n_support")),
+        *((name, c_int64) for name in ("n_columns", "n_linear", "n_smooth")),
+        *((name, c_void_p) for name in ("X", "linear", "smooth", "mean", "noise")),
+        *((name, c_void_p) for name in ("Y", "mask", "constant", "column", "length")),
+        ("variance", c_void_p),
+        *((name, c_double) for name in Limits._fields),
+        ("loss", c_void_p),
+        *((f"{name}_out", c_void_p) for name in ("linear", "smooth", "mean", "noise")),
+        *((f"{name}_out", c_void_p) for name in ("constant", "column", "length")),
+        ("variance_out", c_void_p),
+        ("instructions", c_int64),
+    ]
+
+
+def has_process(support: Tensor) -> bool:
+    """Whether the library takes tasks like these.
+
+    Parameters
+    ----------
+    support : Tensor of shape (n_tasks, n_support, n_columns)
+        Support rows.
+
+    Returns
+    -------
+    bool
+        True for float32 and float64 on the CPU, and supports that are not large:
+        factors of those are LAPACK's trade.
+    """
+    return is_served(support) and support.shape[1] <= MOST_SUPPORT_ROWS
+
+
+def process_loss(
+    X: Tensor,
+    Y: Tensor,
+    mask: Tensor,
+    n_support: int,
+    features: Features,
+    scales: Scales,
+    limits: Limits,
+) -> Tensor:
+    """Negative log-likelihood of query rows given the support.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_tasks, n_rows, n_columns)
+        All rows, the support first; it gets no gradient.
+    Y : Tensor of shape (n_tasks, n_rows)
+        Targets.
+    mask : Tensor of shape (n_tasks, n_rows), bool
+        True for a real row; those of padding may hold anything.
+    n_support : int
+        How many of the rows are the support.
+    features : Features
+        Of all rows.
+    scales : Scales
+        Of the kernel.
+    limits : Limits
+        Of the kernel.
+
+    Returns
+    -------
+    Tensor of shape ()
+        A mean over a task's own query rows, then over tasks, in nats. Autograd knows
+        its first derivatives by features and scales; NaN for a covariance without a
+        factor.
+
+    References
+    ----------
+    C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning",
+    MIT Press, 2006, equations 2.25 and 2.26.
+    """
+    known = _Rows(X, Y, mask, n_support, limits)
+    loss: Tensor = _ProcessLoss.apply(known, *features, *scales)
+    return loss
+
+
+class _Rows(NamedTuple):
+    """What gets no gradient; as of :func:`process_loss`."""
+
+    X: Tensor
+    Y: Tensor
+    mask: Tensor
+    n_support: int
+    limits: Limits
+
+
+class _ProcessLoss(Function):
+    """The loss, whose gradient is computed with it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: _Rows, *inputs: Any) -> Tensor:
+        """Return the loss and keep its gradient."""
+        features, scales = Features(*inputs[:4]), Scales(*inputs[4:])
+        numbers = [
+            scales.constant.exp(),
+            scales.linear.exp(),
+            scales.length.neg().exp(),
+            (2 * scales.smooth).exp(),
+        ]
+        loss, of_features, of_numbers = _run(rows, features, numbers)
+        # by the logarithm of a number; that of the variance is known already
+        for gradient, number in zip(of_numbers[:3], numbers, strict=False):
+            gradient.mul_(number)
+        constant, linear, length, variance = of_numbers
+        ctx.gradients = *of_features, constant, linear, length.neg_(), 2 * variance
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        """Hand the gradient out."""
+        return None, *(None if g is None else g * factor for g in ctx.gradients)
+
+
+def _run(
+    rows: _Rows, features: Features, numbers: list[Tensor]
+) -> tuple[Tensor, list[Tensor | None], list[Tensor]]:
+    """The loss, and its gradients by the features and by the scales."""
+    library = load_library()
+    if library is None:
+        raise RuntimeError(
+            "expected the compiled engine; it is not there. Ask `has_process`."
+        )
+    X, n_rows = rows.X, rows.X.shape[1]
+    parts = [None if part is None else part.contiguous() for part in features]
+    known = [X.contiguous(), *parts, rows.Y.contiguous(), rows.mask.contiguous()]
+    of_parts = [None if part is None else torch.zeros_like(part) for part in parts]
+    of_numbers = [torch.zeros_like(number) for number in numbers]
+    loss = X.new_empty(())
+    problem = Process(
+        X.dtype == torch.float64,
+        len(X),
+        n_rows,
+        rows.n_support,
+        X.shape[2],
+        *(0 if part is None else part.shape[-1] for part in parts[:2]),
+        *map(_address, (*known, *numbers)),
+        *rows.limits,
+        *map(_address, (loss, *of_parts, *of_numbers)),
+        library.widest_instructions(),
+    )
+    if library.condition(ctypes.byref(problem)):
+        raise MemoryError(f"expected room for a task of {n_rows} rows; got none.")
+    return loss, of_parts, of_numbers
+
+
+def _address(values: Tensor | None) -> int | None:
+    """Where the numbers of a tensor are."""
+    return None if values is None else values.data_ptr()

@@ -1,0 +1,101 @@
+"""The loss of a Gaussian process in C, its gradient, and where it gives up."""
+
+import math
+
+import pytest
+import torch
+
+from sklearn_meta.functional.compiled_call import load_library
+from sklearn_meta.functional.compiled_process import (
+    MOST_SUPPORT_ROWS,
+    Features,
+    Limits,
+    Scales,
+    has_process,
+    process_loss,
+)
+
+pytestmark = pytest.mark.skipif(
+    load_library() is None, reason="the package was built without a compiler"
+)
+N_TASKS, N_SUPPORT, N_ROWS = 3, 4, 9
+LIMITS = Limits(0.3, 0.5, 1e-6)
+
+
+def draw(*shape):
+    """Return numbers in float64 that get a gradient."""
+    return torch.randn(shape, dtype=torch.float64).requires_grad_()
+
+
+@pytest.fixture
+def problem():
+    """Rows, targets and mask of ragged tasks, then features and scales."""
+    torch.manual_seed(0)
+    shape = N_TASKS, N_ROWS
+    mask = torch.rand(shape) < 0.7
+    mask[0, :N_SUPPORT] = False  # no support
+    mask[1, N_SUPPORT:] = False  # no query
+    features = draw(*shape, 2), draw(*shape, 3), draw(*shape), draw(*shape)
+    rows = draw(*shape, 2).detach(), draw(*shape).detach(), mask
+    return rows, features, (draw(), draw(2), draw(2), draw())
+
+
+def loss(rows, features, scales):
+    """Return the loss, with a noise that is positive."""
+    *others, log_noise = features
+    features = Features(*others, 0.1 + log_noise.exp())
+    return process_loss(*rows, N_SUPPORT, features, Scales(*scales), LIMITS)
+
+
+def test_process_loss_has_the_derivatives_of_finite_differences(problem):
+    """An answer that shares no line with the formulas."""
+    rows, features, scales = problem
+
+    def of_inputs(*inputs):
+        return loss(rows, inputs[:4], inputs[4:])
+
+    assert torch.autograd.gradcheck(of_inputs, (*features, *scales))
+
+
+def test_process_loss_when_padding_holds_anything_is_the_same(problem):
+    """The mask alone tells which rows a task has."""
+    (X, Y, mask), (*others, log_noise), scales = problem
+    features = Features(*others, log_noise.exp())
+    expected = process_loss(X, Y, mask, N_SUPPORT, features, Scales(*scales), LIMITS)
+    X, Y = torch.where(mask[..., None], X, math.nan), torch.where(mask, Y, math.nan)
+    odd = Features(
+        *(torch.where(m, f, math.nan) for f, m in with_masks(features, mask))
+    )
+    found = process_loss(X, Y, mask, N_SUPPORT, odd, Scales(*scales), LIMITS)
+    torch.testing.assert_close(found, expected)
+
+
+def with_masks(features, mask):
+    """Pair features with masks of as many axes."""
+    return [(f, mask[..., None] if f.ndim == 3 else mask) for f in features]
+
+
+def test_process_loss_when_a_covariance_has_no_factor_is_nan(problem):
+    """The outer loop looks at the loss, and goes back to sound weights."""
+    rows, (*others, _), scales = problem
+    features = Features(*others, torch.full((N_TASKS, N_ROWS), -1e3).double())
+    found = process_loss(*rows, N_SUPPORT, features, Scales(*scales), LIMITS)
+    assert found.isnan()
+
+
+def test_process_loss_in_single_precision_is_near(problem):
+    """Training is in float32."""
+    rows, features, scales = problem
+    expected = loss(rows, features, scales)
+    single = [
+        [part.float() if part.is_floating_point() else part for part in group]
+        for group in problem
+    ]
+    torch.testing.assert_close(loss(*single).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_has_process_when_the_support_is_large_is_false():
+    """Factors of large matrices are computed by LAPACK."""
+    assert has_process(torch.zeros(1, MOST_SUPPORT_ROWS, 1))
+    assert not has_process(torch.zeros(1, MOST_SUPPORT_ROWS + 1, 1))
+    assert not has_process(torch.zeros(1, 1, 1, dtype=torch.float16))
