@@ -101,7 +101,7 @@ default="transformer"
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
     compile : bool, default=False
-        Whether ``torch.compile`` compiles the forward pass of the outer loop. That takes
+        Whether ``torch.compile`` compiles the forward pass of the outer loop. It takes
         seconds, which a transformer earns back in some thousands of steps. Where the
         compiler fails the fit goes on without it, with a warning.
     device : str or torch.device, default="auto"
