@@ -1,5 +1,6 @@
 """Model-based learners: a network reads the support and predicts the queries."""
 
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
 from sklearn_meta.tasks import TaskRows
+from sklearn_meta.training import OuterLoop
 
 __all__ = ["ProcessEstimator"]
 
@@ -28,6 +30,7 @@ class ProcessEstimator(BaseMetaEstimator):
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 0, None, closed="left")],
+        "compile": ["boolean"],
     }
 
     def _process_learner(
@@ -49,6 +52,16 @@ class ProcessEstimator(BaseMetaEstimator):
                 n_features, n_outputs, latent_size=size, **options
             )
         return ProcessLearner(n_features, n_outputs, **options)
+
+    def _outer_loop(self) -> OuterLoop:
+        """Return the outer loop, with a compiled forward pass if that is asked for."""
+        if self.compile and self.latent_size:
+            raise ValueError(
+                "compile=True is for architectures without a latent variable, whose "
+                f"loss draws samples; got latent_size={self.latent_size}. Set one of "
+                "them to its default."
+            )
+        return replace(super()._outer_loop(), compile=self.compile)
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Adapt to at most as many rows as attention can bear."""

@@ -100,6 +100,10 @@ default="transformer"
         goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
+    compile : bool, default=False
+        Whether ``torch.compile`` compiles the forward pass of the outer loop. It takes
+        seconds, which a transformer earns back in some thousands of steps. Where the
+        compiler fails the fit goes on without it, with a warning.
     device : str or torch.device, default="auto"
         "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
         the processes of ``accelerate launch``. Results are on the CPU.
@@ -209,6 +213,7 @@ default="transformer"
         callbacks=None,
         checkpoint=None,
         warm_start=False,
+        compile=False,
         device="auto",
         random_state=None,
         verbose=0,
@@ -239,6 +244,7 @@ default="transformer"
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.warm_start = warm_start
+        self.compile = compile
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

@@ -21,6 +21,7 @@ from sklearn_meta.functional.likelihoods import gaussian_nll, masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
+from sklearn_meta.training._compile import Compiled
 from sklearn_meta.training._optimizer import OWN_OPTIONS, PlainAdamW, clip_gradient
 from sklearn_meta.training._precision import Precision
 from sklearn_meta.training._processes import Processes
@@ -80,6 +81,8 @@ class OuterLoop:
         skorch callbacks of the user.
     verbose : int
         Whether a progress bar is shown.
+    compile : bool
+        Whether the forward pass of a learner without a ``training_loss`` is compiled.
 
     Notes
     -----
@@ -98,6 +101,7 @@ class OuterLoop:
     n_iter_no_change: int = 5
     callbacks: list = field(default_factory=list)
     verbose: int = 0
+    compile: bool = False
 
     def run(
         self,
@@ -117,6 +121,7 @@ class OuterLoop:
         net = self._build_net(learner, stream, validation, checkpoint, processes)
         net.initialize()
         net.precision = Precision(learner, sampler.X.device)
+        net.compiled = Compiled(learner) if self.compile else None
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         with net.precision.of_loop():
@@ -298,7 +303,8 @@ class _ChunkNet(NeuralNet):
         if own is not None and self.module_.training:
             progress = self.n_steps / self.loop.max_iter
             return own(*episodes, criterion=self.loop.criterion, progress=progress)
-        prediction = self.module_(
+        is_compiled = self.compiled is not None and self.module_.training
+        prediction = (self.compiled if is_compiled else self.module_)(
             episodes.X_support,
             episodes.Y_support,
             episodes.support_mask,
