@@ -9,6 +9,8 @@ from verdict import PRIMARY, Judge
 
 # the method that users are told to start with
 DEFAULT = "stacking"
+# the same method, told that supports are the first rows
+IN_ORDER = ", first rows"
 SECONDARY = {REGRESSION: "NLL", SHARED: "accuracy", NEW: "accuracy"}
 TITLES = {
     REGRESSION: "Regression",
@@ -58,13 +60,7 @@ def write_report(store, method, quick=False):
         if rows:
             header = ["collection", "K", "n", *_header(kind), _last(kind)]
             sections += [f"## {title}", report.markdown_table(header, rows)]
-    rows = _rows(store, [name + FIRST for name in GROWING], REGRESSION, method)
-    if rows:
-        header = ["collection", "K", "n", *_header(REGRESSION), _last(REGRESSION)]
-        sections += [
-            "## The first K rows as the support, in the order of time",
-            report.markdown_table(header, rows),
-        ]
+    sections += _of_first_rows(store, method)
     suffix = "" if method == DEFAULT else "_of_" + method.replace(", ", "_")
     report.write("accuracy" + suffix, "Accuracy", sections, quick=quick)
     text = (
@@ -77,6 +73,22 @@ def write_report(store, method, quick=False):
     report.write(
         "accuracy_methods" + suffix, "Accuracy of all methods", sections, quick=quick
     )
+
+
+def _of_first_rows(store, method):
+    """Return tables where the first rows of a task, in time, are its support."""
+    sections = ["## The first K rows as the support, in the order of time"]
+    header = ["collection", "K", "n", *_header(REGRESSION), _last(REGRESSION)]
+    names = [name + FIRST for name in GROWING]
+    for judged, learned in (
+        (method, "drawn at random, as usual"),
+        (method + IN_ORDER, 'the first rows too: `order="first"`'),
+    ):
+        rows = _rows(store, names, REGRESSION, judged)
+        if rows:
+            text = f"{judged}; the supports that it learns from are {learned}."
+            sections += [text, report.markdown_table(header, rows)]
+    return sections if len(sections) > 1 else []
 
 
 def _protocol(method):

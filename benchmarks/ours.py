@@ -7,7 +7,7 @@ import embedded
 import numpy as np
 from columns import preprocessing
 from episode_scores import COVERAGE, Normal
-from held_out import NEW, REGRESSION, SHARED
+from held_out import GROWING, NEW, REGRESSION, SHARED
 from method import Method
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -27,6 +27,7 @@ ESTIMATORS = {
     "stacking": ("MetaStacking", {}, ALL_KINDS),
     "stacking, fast": ("MetaStacking", {"preset": "fast"}, ALL_KINDS),
     "stacking, thorough": ("MetaStacking", {"preset": "thorough"}, ALL_KINDS),
+    "stacking, first rows": ("MetaStacking", {"order": "first"}, (REGRESSION,)),
     "deep kernel": ("DeepKernel", {}, ALL_KINDS),
     "ridge head": ("RidgeHead", {}, ALL_KINDS),
     "pooled, shift": ("Pooled", {"correction": "shift"}, (REGRESSION, SHARED)),
@@ -104,6 +105,10 @@ class MetaLearner(Method):
 
     def __init__(self, estimator, settings):
         self.estimator, self.settings = estimator, settings
+
+    def suits(self, split, k):
+        """Return whether rows have an order, if that is what it goes by."""
+        return "order" not in self.settings or split.name in GROWING
 
     def fit(self, split):
         """Learn across the training tasks, from their raw columns."""

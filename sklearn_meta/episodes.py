@@ -92,6 +92,8 @@ class RowEpisodeSampler:
     log_uniform : bool, default=False
         Whether the logarithm of the number of support rows is uniform instead, so that
         few rows are as common as many in a wide range.
+    order : {"random", "first"}, default="random"
+        Whether supports are drawn, or the first rows of their tasks.
 
     Examples
     --------
@@ -112,9 +114,10 @@ class RowEpisodeSampler:
         n_support: tuple[int, int],
         n_queries: int,
         log_uniform: bool = False,
+        order: str = "random",
     ) -> None:
         self.X, self.Y = X, Y
-        self.log_uniform = log_uniform
+        self.log_uniform, self.order = log_uniform, order
         self._asked = (*n_support, n_queries)
         sizes = torch.as_tensor(sizes)
         self._choose(sizes, sizes.cumsum(0) - sizes)
@@ -158,6 +161,7 @@ class RowEpisodeSampler:
             self.n_support[1],
             self.n_queries,
             generator,
+            self.order,
         )
 
     def gather(self, rows: EpisodeRows) -> Episodes:
@@ -200,6 +204,8 @@ class ClassEpisodeSampler:
         Most query rows of each class.
     is_scored : ndarray of shape (n_cells,), default=None
         True for a class whose query rows count; None for all.
+    order : {"random", "first"}, default="random"
+        Whether supports are drawn, or the first rows of their classes.
     """
 
     def __init__(
@@ -211,8 +217,9 @@ class ClassEpisodeSampler:
         n_shots: tuple[int, int],
         n_queries: int,
         is_scored: np.ndarray | None = None,
+        order: str = "random",
     ) -> None:
-        self.X = X
+        self.X, self.order = X, order
         self.is_scored = torch.as_tensor(
             np.ones(len(cell_sizes), bool) if is_scored is None else is_scored
         )
@@ -245,6 +252,7 @@ class ClassEpisodeSampler:
             self.n_shots[1],
             self.n_queries,
             generator,
+            self.order,
         )
         is_way = is_way.reshape(-1, 1)
         rows = rows._replace(
@@ -299,22 +307,27 @@ def split_draws(
     max_shots: int,
     n_queries: int,
     generator: torch.Generator,
+    order: str = "random",
 ) -> EpisodeRows:
-    """Draw rows of each urn, the first ``shots`` as support and the next as query.
+    """Draw rows of each urn, ``shots`` of them as support and others as query.
 
-    At least one row of an urn is left for the query.
+    The support is drawn, or it is the first rows of the urn. At least one row of an urn
+    is left for the query.
     """
-    draws, valid = draw_without_replacement(sizes, max_shots + n_queries, generator)
-    rows = starts.unsqueeze(1) + draws
-    shots = torch.minimum(shots, sizes - 1).unsqueeze(1)
-    support_mask = torch.arange(max_shots) < shots
-    query = shots + torch.arange(n_queries)
-    return EpisodeRows(
-        support=rows[:, :max_shots].contiguous(),
-        support_mask=support_mask,
-        query=rows.gather(1, query),
-        query_mask=valid.gather(1, query),
-    )
+    starts, shots = starts.unsqueeze(1), torch.minimum(shots, sizes - 1).unsqueeze(1)
+    place = torch.arange(max_shots)
+    if order == "first":
+        n_left = sizes - shots.squeeze(1)
+        draws, query_mask = draw_without_replacement(n_left, n_queries, generator)
+        # padding repeats the last row: what follows may be another urn's, or nothing
+        support, query = torch.minimum(place, shots - 1), shots + draws
+    else:
+        n_drawn = max_shots + n_queries
+        draws, valid = draw_without_replacement(sizes, n_drawn, generator)
+        next_ones = shots + torch.arange(n_queries)
+        support, query = draws[:, :max_shots], draws.gather(1, next_ones)
+        query_mask = valid.gather(1, next_ones)
+    return EpisodeRows(starts + support, place < shots, starts + query, query_mask)
 
 
 def stack_rows(

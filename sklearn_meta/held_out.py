@@ -57,6 +57,7 @@ def task_folds(
     grid: list[int],
     n_queries: int,
     rng: np.random.RandomState,
+    order: str = "random",
 ) -> list[Fold]:
     """Hold out tasks; shots are rows of a task.
 
@@ -72,6 +73,8 @@ def task_folds(
         Most query rows of an episode.
     rng : RandomState
         Draws folds and episodes.
+    order : {"random", "first"}, default="random"
+        Whether supports are drawn, or the first rows of their tasks.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def task_folds(
     for f in range(n_folds):
         held = fold_of_task == f
         draws = _permutations_of_tasks(rows, np.flatnonzero(held), rng)
-        episodes = [_split_draws(draws, n_shots, n_queries) for n_shots in grid]
+        episodes = [_split_draws(draws, k, n_queries, order) for k in grid]
         folds.append(Fold(rows.select(~held), rows.select(held), episodes))
     return folds
 
@@ -106,14 +109,27 @@ def _permutations_of_tasks(
     ]
 
 
-def _split_draws(draws: list[np.ndarray], n_shots: int, n_queries: int) -> Episodes:
-    """Take the first rows of each draw as support, and the last ones as queries.
+def _split_draws(
+    draws: list[np.ndarray], n_shots: int, n_queries: int, order: str
+) -> Episodes:
+    """Take rows of each draw as support, and the last of the others as queries.
 
     So the queries of a large task are the same for all numbers of shots.
     """
     draws = [draw for draw in draws if len(draw) > n_shots]
-    queries = [draw[n_shots:][-n_queries:] for draw in draws]
-    return _episodes(n_shots, [draw[:n_shots] for draw in draws], queries)
+    pairs = [_take_support(draw, n_shots, order) for draw in draws]
+    queries = [others[-n_queries:] for _, others in pairs]
+    return _episodes(n_shots, [support for support, _ in pairs], queries)
+
+
+def _take_support(
+    draw: np.ndarray, n_shots: int, order: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows drawn first, or those that are first in the table; the others."""
+    if order == "random":
+        return draw[:n_shots], draw[n_shots:]
+    first = np.sort(draw)[:n_shots]
+    return first, draw[~np.isin(draw, first)]
 
 
 def _episodes(
@@ -137,6 +153,7 @@ def class_folds(
     n_ways: int,
     n_queries: int,
     rng: np.random.RandomState,
+    order: str = "random",
 ) -> list[Fold]:
     """Hold out classes (those of whole tasks where tasks are many).
 
@@ -156,6 +173,8 @@ def class_folds(
         Most query rows of a class.
     rng : RandomState
         Draws folds and episodes.
+    order : {"random", "first"}, default="random"
+        Whether supports are drawn, or the first rows of their classes.
 
     Returns
     -------
@@ -173,7 +192,7 @@ def class_folds(
             _draw_ways(classes, held, n_ways, rng) for _ in range(EPISODES_PER_FOLD)
         ]
         cells = _permutations_of_cells(classes, ways, rng)
-        episodes = [_split_ways(cells, ways, held, k, n_queries) for k in grid]
+        episodes = [_split_ways(cells, ways, held, k, n_queries, order) for k in grid]
         folds.append(Fold(_without_cells(rows, classes, held), None, episodes))
     enough = all(len(fold.train.sizes) for fold in folds)
     return folds if enough else []
@@ -206,18 +225,20 @@ def _split_ways(
     held: np.ndarray,
     n_shots: int,
     n_queries: int,
+    order: str,
 ) -> Episodes:
-    """Take the first rows of each way as support; held-out ways give queries."""
-    supports = [np.concatenate([rows[:n_shots] for rows in draw]) for draw in draws]
+    """Take rows of each way as support; held-out ways give queries."""
+    pairs = [[_take_support(rows, n_shots, order) for rows in draw] for draw in draws]
+    supports = [np.concatenate([support for support, _ in own]) for own in pairs]
     queries = [
         np.concatenate(
             [
-                rows[n_shots:][-n_queries:]
-                for rows, cell in zip(draw, cells, strict=True)
+                others[-n_queries:]
+                for (_, others), cell in zip(own, cells, strict=True)
                 if held[cell]
             ]
         )
-        for draw, cells in zip(draws, ways, strict=True)
+        for own, cells in zip(pairs, ways, strict=True)
     ]
     return _episodes(n_shots, supports, queries)
 

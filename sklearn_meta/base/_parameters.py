@@ -16,6 +16,7 @@ COMMON_CONSTRAINTS: dict = {
     "module": [callable, nn.Module, None],
     "module_params": [dict, None],
     "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+    "order": [StrOptions({"random", "first"})],
     "n_queries": [Interval(Integral, 1, None, closed="left")],
     "meta_batch_size": [Interval(Integral, 1, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],

@@ -209,6 +209,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
             tasks,
             n_shots=(low + high) // 2,
             stratify=stratify,
+            order=getattr(self, "order", "random"),
             random_state=0,
         )
 

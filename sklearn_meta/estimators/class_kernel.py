@@ -82,6 +82,9 @@ default=None
         on average, and for a range as few rows as its lower end. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
         all support sizes. With shared labels the logarithm of the number is uniform.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_queries : int, default=8
         Query rows in an episode, per class. At least 1.
     meta_batch_size : int, default=12
@@ -220,6 +223,7 @@ default=None
         label_mode="auto",
         n_ways=5,
         n_shots=(1, 10),
+        order="random",
         n_queries=8,
         meta_batch_size=12,
         max_iter=160,
@@ -248,6 +252,7 @@ default=None
         self.label_mode = label_mode
         self.n_ways = n_ways
         self.n_shots = n_shots
+        self.order = order
         self.n_queries = n_queries
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter

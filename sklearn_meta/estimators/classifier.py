@@ -255,6 +255,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
             self._support_range(),
             self.n_queries * n_classes,
             self._log_uniform_shots,
+            self.order,
         )
 
     def _class_sampler(
@@ -269,6 +270,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
             self.n_ways,
             self._shot_range(),
             self.n_queries,
+            order=self.order,
         )
 
     def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:

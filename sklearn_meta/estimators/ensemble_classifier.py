@@ -49,6 +49,9 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
     n_shots : int or (int, int), default=(1, 10)
         Support rows of the episodes in which the weighing is learned: up to that many
         per class on average, and for a range as few rows as its lower end.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_jobs : int, default=None
         Processes for fitting and threads for predicting; None is one, -1 all.
     random_state : int, RandomState instance or None, default=None
@@ -150,6 +153,7 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         correction="none",
         max_models=50,
         n_shots=(1, 10),
+        order="random",
         n_jobs=None,
         random_state=None,
     ):
@@ -157,6 +161,7 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         self.correction = correction
         self.max_models = max_models
         self.n_shots = n_shots
+        self.order = order
         self.n_jobs = n_jobs
         self.random_state = random_state
 

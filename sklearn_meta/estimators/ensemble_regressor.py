@@ -47,6 +47,9 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
     n_shots : int or (int, int), default=(1, 10)
         Support rows of the episodes in which the weighing is learned, per task. A pair
         is a range, both ends included.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_jobs : int, default=None
         Processes for fitting and threads for predicting; None is one, -1 all.
     random_state : int, RandomState instance or None, default=None
@@ -139,6 +142,7 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         correction="shift",
         max_models=50,
         n_shots=(1, 10),
+        order="random",
         n_jobs=None,
         random_state=None,
     ):
@@ -146,6 +150,7 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
         self.correction = correction
         self.max_models = max_models
         self.n_shots = n_shots
+        self.order = order
         self.n_jobs = n_jobs
         self.random_state = random_state
 

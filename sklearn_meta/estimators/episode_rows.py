@@ -35,7 +35,9 @@ class Draws(NamedTuple):
         return (values[self.support] * mask).sum(1)
 
 
-def draw_episodes(rows: TaskRows, n_support: tuple[int, int], seed: int) -> Draws:
+def draw_episodes(
+    rows: TaskRows, n_support: tuple[int, int], seed: int, order: str = "random"
+) -> Draws:
     """Draw episodes over the rows of the old tasks.
 
     Parameters
@@ -46,6 +48,8 @@ def draw_episodes(rows: TaskRows, n_support: tuple[int, int], seed: int) -> Draw
         Fewest and most support rows.
     seed : int
         Decides the draws.
+    order : {"random", "first"}, default="random"
+        Whether supports are drawn, or the first rows of their tasks.
 
     Returns
     -------
@@ -54,7 +58,9 @@ def draw_episodes(rows: TaskRows, n_support: tuple[int, int], seed: int) -> Draw
     """
     n_episodes = int(np.clip(EPISODES_PER_TASK * len(rows.sizes), *N_EPISODES))
     unread = torch.empty(0)  # only row numbers are drawn
-    sampler = RowEpisodeSampler(unread, unread, rows.sizes, n_support, N_QUERIES)
+    sampler = RowEpisodeSampler(
+        unread, unread, rows.sizes, n_support, N_QUERIES, order=order
+    )
     generator = torch.Generator().manual_seed(seed)
     parts = (part.numpy() for part in sampler.sample(n_episodes, generator))
     support, is_support, query, is_query = parts

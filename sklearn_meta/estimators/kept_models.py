@@ -55,6 +55,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
         "correction": [StrOptions({"none", "shift"})],
         "max_models": [Interval(Integral, 1, None, closed="left"), None],
         "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "order": [StrOptions({"random", "first"})],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -135,7 +136,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
         said[:, 0] = self._ask_out_of_fold(estimator, rows)
         # no member is asked about the task it learned from: it knows the answers
         usable = np.arange(len(rows.sizes))[:, None] != np.r_[-1, model_task]
-        draws = draw_episodes(rows, self._support_range(), seed)
+        draws = draw_episodes(rows, self._support_range(), seed, self.order)
         self._learn_to_weigh(rows, said, usable, draws)
         self.n_tasks_ = len(rows.sizes)
         self._forget_adaptation()

@@ -21,7 +21,7 @@ FAST_STEPS = 300
 Members = list[tuple[str, Any]]
 
 
-def default_regressors(preset: str, n_shots: tuple[int, int]) -> Members:
+def default_regressors(preset: str, n_shots: tuple[int, int], order: str) -> Members:
     """Return the members of a preset; each adds a way of being right.
 
     Parameters
@@ -30,17 +30,18 @@ def default_regressors(preset: str, n_shots: tuple[int, int]) -> Members:
         How many there are.
     n_shots : (int, int)
         The range from which they learn.
+    order : {"random", "first"}
+        Which rows of a task are the support of its episodes.
 
     Returns
     -------
     members : list of (str, estimator)
         From the simplest on.
     """
+    common: dict = {"pooled_estimator": "auto", "n_shots": n_shots, "order": order}
 
     def kernel(**params: Any) -> DeepKernelRegressor:
-        return DeepKernelRegressor(
-            **{"pooled_estimator": "auto", "n_shots": n_shots} | params
-        )
+        return DeepKernelRegressor(**common | params)
 
     members: Members = [
         ("shift", PooledRegressor("auto", correction="shift", n_shots=n_shots)),
@@ -59,13 +60,12 @@ def default_regressors(preset: str, n_shots: tuple[int, int]) -> Members:
             ),
         ]
     if preset == "thorough":
-        transformer = ModelBasedMetaRegressor(n_shots=n_shots, pooled_estimator="auto")
-        members.append(("transformer", transformer))
+        members.append(("transformer", ModelBasedMetaRegressor(**common)))
     return members
 
 
 def default_classifiers(
-    preset: str, label_mode: str, n_shots: tuple[int, int]
+    preset: str, label_mode: str, n_shots: tuple[int, int], order: str
 ) -> Members:
     """Return the members of a preset for classes.
 
@@ -77,6 +77,8 @@ def default_classifiers(
         What labels mean.
     n_shots : (int, int)
         The range from which they learn, in the terms of that mode.
+    order : {"random", "first"}
+        Which rows of a task, or of a class, are the support of its episodes.
 
     Returns
     -------
@@ -84,16 +86,17 @@ def default_classifiers(
         From the simplest on.
     """
     local = label_mode == "task"
-    return (_local_classifiers if local else _shared_classifiers)(preset, n_shots)
+    return (_local_classifiers if local else _shared_classifiers)(
+        preset, {"n_shots": n_shots, "order": order}
+    )
 
 
-def _shared_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
+def _shared_classifiers(preset: str, common: dict) -> Members:
     """Return members that start from one pooled classifier."""
-    common: dict = {"n_shots": n_shots}
-    pooled = common | {"pooled_estimator": "auto"}
+    n_shots, pooled = common["n_shots"], common | {"pooled_estimator": "auto"}
     members: Members = [
-        ("shift", PooledClassifier("auto", correction="shift", **common)),
-        ("level", PooledClassifier("auto", correction="level", **common)),
+        ("shift", PooledClassifier("auto", correction="shift", n_shots=n_shots)),
+        ("level", PooledClassifier("auto", correction="level", n_shots=n_shots)),
         ("kernel", DeepKernelClassifier(**pooled)),
     ]
     if preset != "fast":
@@ -106,11 +109,11 @@ def _shared_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
     return members
 
 
-def _local_classifiers(preset: str, n_shots: tuple[int, int]) -> Members:
+def _local_classifiers(preset: str, common: dict) -> Members:
     """Return members in closed form, for classes that none of them has seen."""
-    members: Members = [("logistic", ProtoNetClassifier(n_shots=n_shots))]
+    members: Members = [("logistic", ProtoNetClassifier(**common))]
     if preset != "fast":
-        members.append(("kernel", DeepKernelClassifier(n_shots=n_shots)))
+        members.append(("kernel", DeepKernelClassifier(**common)))
     if preset == "thorough":
-        members.append(("maml", MAMLClassifier(n_shots=n_shots)))
+        members.append(("maml", MAMLClassifier(**common)))
     return members

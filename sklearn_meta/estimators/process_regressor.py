@@ -51,6 +51,9 @@ default="transformer"
         Support rows in an episode, per task. A pair is a
         range, both ends included, drawn anew for each episode: one model then serves
         all support sizes.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_queries : int, default=16
         Query rows in an episode, per task. At least 1.
     meta_batch_size : int, default=24
@@ -183,6 +186,7 @@ default="transformer"
         module_params=None,
         pooled_estimator=None,
         n_shots=(1, 10),
+        order="random",
         n_queries=16,
         meta_batch_size=24,
         max_iter=600,
@@ -213,6 +217,7 @@ default="transformer"
         self.module_params = module_params
         self.pooled_estimator = pooled_estimator
         self.n_shots = n_shots
+        self.order = order
         self.n_queries = n_queries
         self.meta_batch_size = meta_batch_size
         self.max_iter = max_iter

@@ -207,7 +207,9 @@ class MetaRegressorMixin(TaskRegressorMixin):
         """Draw episodes over the rows of each task."""
         X = self._scaled_tensor(rows.X, device)
         Y = self._tensor(self._encode(rows), device)
-        return RowEpisodeSampler(X, Y, rows.sizes, self._shot_range(), self.n_queries)
+        return RowEpisodeSampler(
+            X, Y, rows.sizes, self._shot_range(), self.n_queries, order=self.order
+        )
 
     def _encode_support(self, rows: TaskRows) -> tuple[np.ndarray, dict]:
         """Return scaled targets; regression has no attributes of a task."""

@@ -42,6 +42,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         "preset": [StrOptions(set(PRESETS))],
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "n_shots": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "order": [StrOptions({"random", "first"})],
         "n_queries": [Interval(Integral, 1, None, closed="left")],
         "checkpoint": COMMON_CONSTRAINTS["checkpoint"],
         "n_jobs": [Integral, None],

@@ -47,6 +47,9 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         Support rows in an episode, per class. With shared labels rows are drawn without
         regard to class: up to that many per class on average, and for a range as few
         rows as its lower end. Members are weighed at up to four numbers in the range.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1; per
         class if labels are local.
@@ -173,6 +176,7 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         n_folds=4,
         n_ways=5,
         n_shots=(1, 10),
+        order="random",
         n_queries=16,
         checkpoint=None,
         n_jobs=None,
@@ -185,6 +189,7 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         self.n_folds = n_folds
         self.n_ways = n_ways
         self.n_shots = n_shots
+        self.order = order
         self.n_queries = n_queries
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs
@@ -192,7 +197,9 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         self.verbose = verbose
 
     def _default_members(self) -> list[tuple[str, Any]]:
-        return default_classifiers(self.preset, self.label_mode_, self._shot_range())
+        return default_classifiers(
+            self.preset, self.label_mode_, self._shot_range(), self.order
+        )
 
     def _own(self, member: Any) -> Any:
         """Give the meaning of labels to members that can be told."""
@@ -218,12 +225,14 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
     ) -> list[Fold]:
         """Hold out tasks; if labels are local, classes; of a small table, rows."""
         if self.label_mode_ == "task":
-            folds = class_folds(rows, grid, self.n_ways, self.n_queries, rng)
+            folds = class_folds(
+                rows, grid, self.n_ways, self.n_queries, rng, self.order
+            )
             if folds:
                 return folds
         if len(rows.sizes) == 1:
             return row_folds(rows, self.n_folds, True, rng)
-        return task_folds(rows, self.n_folds, grid, self.n_queries, rng)
+        return task_folds(rows, self.n_folds, grid, self.n_queries, rng, self.order)
 
     def _averages_folds(self, rows: TaskRows) -> bool:
         return self.label_mode_ == "shared" and len(rows.sizes) > 1

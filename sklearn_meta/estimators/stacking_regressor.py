@@ -46,6 +46,9 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         Support rows in an episode, per task. The members of a preset learn from this
         range, both ends included, and all members are weighed at up to four numbers
         in it. In between weights are interpolated in the logarithm of the shots.
+    order : {"random", "first"}, default="random"
+        Which rows of a task are the support of its episodes: any, or the first ones, in
+        the order in which ``fit`` gets them. "first" is for tables that grow in time.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1.
     checkpoint : str, path-like or Checkpoint, default=None
@@ -166,6 +169,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         preset="default",
         n_folds=3,
         n_shots=(1, 10),
+        order="random",
         n_queries=16,
         checkpoint=None,
         n_jobs=None,
@@ -176,6 +180,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         self.preset = preset
         self.n_folds = n_folds
         self.n_shots = n_shots
+        self.order = order
         self.n_queries = n_queries
         self.checkpoint = checkpoint
         self.n_jobs = n_jobs
@@ -183,7 +188,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         self.verbose = verbose
 
     def _default_members(self) -> list[tuple[str, Any]]:
-        return default_regressors(self.preset, self._shot_range())
+        return default_regressors(self.preset, self._shot_range(), self.order)
 
     def _folds(
         self, rows: TaskRows, grid: list[int], rng: np.random.RandomState
@@ -191,7 +196,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         """Hold out tasks; of one table, rows."""
         if len(rows.sizes) == 1:
             return row_folds(rows, self.n_folds, False, rng)
-        return task_folds(rows, self.n_folds, grid, self.n_queries, rng)
+        return task_folds(rows, self.n_folds, grid, self.n_queries, rng, self.order)
 
     def _averages_folds(self, rows: TaskRows) -> bool:
         return len(rows.sizes) > 1

@@ -71,6 +71,7 @@ class WhitenedClassesMixin(MetaClassifierMixin):
             self._shot_range(),
             self.n_queries,
             fitted.is_scored,
+            self.order,
         )
 
     def _adapt_to_new(self, rows: TaskRows) -> None:
