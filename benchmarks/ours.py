@@ -9,10 +9,10 @@ from columns import preprocessing
 from episode_scores import COVERAGE, Normal
 from held_out import GROWING, NEW, REGRESSION, SHARED
 from method import Method
-from sklearn.calibration import CalibratedClassifierCV
+from practitioners.own_models import SoftmaxSVC
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVR
 
 import sklearn_meta
 from sklearn_meta import Task, TaskCollection
@@ -20,7 +20,6 @@ from sklearn_meta import Task, TaskCollection
 ALL_KINDS = (REGRESSION, SHARED, NEW)
 CLASSES = (SHARED, NEW)
 _BOOSTING = HistGradientBoostingRegressor(random_state=0)
-_SVC = CalibratedClassifierCV(SVC(), ensemble=False, cv=2)
 
 # name: class without "Regressor" or "Classifier", settings, kinds of collections
 ESTIMATORS = {
@@ -42,7 +41,7 @@ ESTIMATORS = {
     "ProtoNet": ("ProtoNet", {}, CLASSES),
     "ensemble of forests": ("TaskEnsemble", {}, (REGRESSION, SHARED)),
     "ensemble of SVMs": ("TaskEnsemble", {"estimator": SVR()}, (REGRESSION,)),
-    "ensemble of SVCs": ("TaskEnsemble", {"estimator": _SVC}, (SHARED,)),
+    "ensemble of SVCs": ("TaskEnsemble", {"estimator": SoftmaxSVC(C=1.0)}, (SHARED,)),
 }
 
 # the same for what the field has besides: a group of its own
