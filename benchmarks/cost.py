@@ -11,7 +11,8 @@ from sklearn_meta.datasets import load_task_collection
 # preset: seconds that a fit may take
 ASKED = {"fast": 6, "default": 30}
 ASKED_ADAPT, ASKED_THOUSAND = 5, 1
-N_SHOTS, N_CALLS, N_TASKS = 10, 50, 1000
+N_SHOTS, N_TASKS = 10, 1000
+N_CALLS, N_LARGE_CALLS = 50, 5
 
 
 def seconds(call):
@@ -36,13 +37,16 @@ def measure(preset, X, y, tasks, args):
     ]
     rows = np.concatenate([support[i % len(support)] for i in range(N_TASKS)])
     ids = np.repeat(np.arange(N_TASKS), N_SHOTS)
-    thousand = seconds(lambda: model.adapt_tasks(X[rows], y[rows], ids))
+    thousand = [
+        seconds(lambda: model.adapt_tasks(X[rows], y[rows], ids))
+        for _ in range(N_LARGE_CALLS)
+    ]
     return [
         preset,
         f"at most {ASKED[preset]} s",
         *(f"{fit:.1f} s" for fit in fits),
         f"{1000 * np.median(one):.1f} ms (at most {ASKED_ADAPT})",
-        f"{thousand:.2f} s (at most {ASKED_THOUSAND})",
+        f"{np.median(thousand):.2f} s (at most {ASKED_THOUSAND})",
     ]
 
 
@@ -66,8 +70,8 @@ def main():
     ]
     text = (
         f"`MetaStackingRegressor` on {len(np.unique(tasks))} tasks of {len(X)} rows in "
-        "all; wall-clock time, beside what was asked. To start processes takes seconds "
-        "of its own, which a short fit does not earn back."
+        "all; wall-clock time, of adapting the median of calls, beside what was asked. "
+        "To start processes takes seconds, which a short fit does not earn back."
     )
     sections = [text, report.markdown_table(header, rows)]
     report.write("cost", "Cost", sections, quick=args.quick)
