@@ -120,8 +120,6 @@ class OuterLoop:
         )
         net = self._build_net(learner, stream, validation, checkpoint, processes)
         net.initialize()
-        net.precision = Precision(learner, sampler.X.device)
-        net.compiled = Compiled(learner) if self.compile else None
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
         with net.precision.of_loop():
@@ -177,7 +175,9 @@ class OuterLoop:
             device=None,
             **{f"optimizer__{name}": value for name, value in params.items()},
         )
-        return net.attach(self, processes)
+        compiled = Compiled(learner) if self.compile else None
+        precision = Precision(learner, stream.sampler.X.device)
+        return net.attach(self, processes, precision, compiled)
 
     def rate(self, step: int) -> float:
         """Return the rate of an outer step, counted from 0."""
@@ -196,9 +196,16 @@ class OuterLoop:
 class _ChunkNet(NeuralNet):
     """A skorch net whose batch is a chunk of outer steps."""
 
-    def attach(self, loop: OuterLoop, processes: Processes | None) -> "_ChunkNet":
+    def attach(
+        self,
+        loop: OuterLoop,
+        processes: Processes | None,
+        precision: Precision,
+        compiled: Compiled | None,
+    ) -> "_ChunkNet":
         """Set what a run needs and skorch has no parameter for."""
         self.loop, self.processes = loop, processes
+        self.precision, self.compiled = precision, compiled
         self.losses: list[Tensor] = []
         self.n_steps = 0
         self.stopped_by: str | None = None
