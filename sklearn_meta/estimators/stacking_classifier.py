@@ -50,6 +50,8 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
     order : {"random", "first"}, default="random"
         Which rows of a task are the support of its episodes: any, or the first ones, in
         the order in which ``fit`` gets them. "first" is for tables that grow in time.
+        Members of a preset learn in this order, and all members are weighed in it;
+        those in ``estimators`` have an ``order`` of their own.
     n_queries : int, default=16
         Most query rows of an episode in which members are weighed, at least 1; per
         class if labels are local.
