@@ -95,6 +95,7 @@ typedef struct {
 typedef struct {
     int64_t is_double, n_tasks, n_rows, n_support; /* the support rows come first */
     int64_t n_columns, n_linear, n_smooth;
+    int64_t is_marginal; /* the loss is that of the rows, all of which are support */
     const void *X, *linear, *smooth; /* (n_tasks, n_rows, ...), learned features */
     const void *mean, *noise, *Y;    /* (n_tasks, n_rows) */
     const uint8_t *mask;
