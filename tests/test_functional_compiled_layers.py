@@ -1,7 +1,9 @@
 """Hidden layers with activations from C give what torch gives."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 from torch import nn
 
 from sklearn_meta.functional.compiled_call import load_library
@@ -61,6 +63,26 @@ def test_gelu_in_single_precision_is_that_of_torch():
     (slope,) = torch.autograd.grad(found.sum(), z)
     (known,) = torch.autograd.grad(expected.sum(), exact)
     torch.testing.assert_close(slope.double(), known, rtol=0, atol=1e-6)
+
+
+def test_gelu_in_double_precision_is_exact_to_rounding():
+    """Its share of the normal distribution is a longer series there."""
+    z = torch.linspace(-40, 40, 16001, dtype=torch.float64).view(1, -1, 1)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    found = run_layers(z, [one], [0 * one], nn.GELU()).ravel()
+    expected = z.ravel().numpy() * ndtr(z.ravel().numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_run_layers_without_a_graph_gives_the_same():
+    """Where nothing is to be differentiated, no slopes are kept."""
+    weights, biases = layers()
+    rows = torch.randn(7, 2, dtype=torch.float64)
+    expected = run_layers(rows, weights, biases, nn.GELU())
+    with torch.no_grad():
+        found = run_layers(rows, weights, biases, nn.GELU())
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
 
 
 def test_has_layers_when_an_activation_is_not_known_is_false():

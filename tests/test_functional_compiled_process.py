@@ -1,4 +1,4 @@
-"""The loss of a Gaussian process in C, its gradient, and where it gives up."""
+"""Losses of a Gaussian process in C, their gradients, and where they give up."""
 
 import math
 
@@ -12,6 +12,7 @@ from sklearn_meta.functional.compiled_process import (
     Limits,
     Scales,
     has_process,
+    marginal_loss,
     process_loss,
 )
 
@@ -92,6 +93,37 @@ def test_process_loss_in_single_precision_is_near(problem):
         for group in problem
     ]
     torch.testing.assert_close(loss(*single).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_marginal_loss_has_the_derivatives_of_finite_differences(problem):
+    """An answer that shares no line with the formulas."""
+    rows, features, scales = problem
+
+    def of_inputs(*inputs):
+        *others, log_noise = inputs[:4]
+        known = Features(*others, 0.1 + log_noise.exp())
+        return marginal_loss(*rows, known, Scales(*inputs[4:]), LIMITS)
+
+    assert torch.autograd.gradcheck(of_inputs, (*features, *scales))
+
+
+def test_marginal_loss_by_the_chain_rule_is_that_of_one_row_after_another(problem):
+    """A density is that of the first rows times that of the last row given them."""
+    (X, Y, _), (*others, log_noise), scales = problem
+    rows = X, Y, torch.ones(Y.shape, dtype=torch.bool)
+    features = Features(*others, log_noise.exp())
+
+    def first(n):
+        parts = [part[:, :n] for part in (*rows, *features)]
+        return *parts[:3], Features(*parts[3:]), Scales(*scales), LIMITS
+
+    steps = [
+        N_ROWS * marginal_loss(*first(N_ROWS)),
+        (N_ROWS - 1) * marginal_loss(*first(N_ROWS - 1)),
+    ]
+    X, Y, mask, *known = first(N_ROWS)
+    last = process_loss(X, Y, mask, N_ROWS - 1, *known)
+    torch.testing.assert_close(steps[0] - steps[1], last)
 
 
 def test_has_process_when_the_support_is_large_is_false():

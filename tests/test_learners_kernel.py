@@ -6,7 +6,7 @@ from torch import nn
 
 from sklearn_meta.functional import gaussian_nll
 from sklearn_meta.functional.compiled_call import load_library
-from sklearn_meta.learners import FunctionDraws, KernelLearner
+from sklearn_meta.learners import FunctionDraws, KernelLearner, kernel
 from sklearn_meta.learners.kernel import MAX_LOG_NOISE
 from sklearn_meta.learners.towers import Towers
 
@@ -67,6 +67,24 @@ def test_training_loss_in_c_equals_that_of_the_prediction(kind, dropout):
         loss = learner.train().training_loss(
             X, Y, mask, Q, target, scored, criterion=criterion
         )
+        learner.zero_grad()
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append([p.grad for p in learner.parameters()])
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@needs_library
+@each_kind
+def test_marginal_loss_in_c_equals_that_of_torch(kind, monkeypatch):
+    # As above, for whole tasks, padded ones among them.
+    learner, (X, Y, mask, _) = disturbed(kind), episode()
+    losses, gradients = [], []
+    for in_c in (True, False):
+        monkeypatch.setattr(kernel, "has_process", lambda X, in_c=in_c: in_c)
+        loss = learner.marginal_loss(X, Y, mask)
         learner.zero_grad()
         loss.backward()
         losses.append(loss.detach())

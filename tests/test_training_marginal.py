@@ -58,9 +58,9 @@ def test_run_on_large_tasks_draws_some_rows_of_each(monkeypatch):
     # A factorisation is cubic in the rows.
     seen = []
     learner = KernelLearner(2, hidden_layer_sizes=())
-    prior = learner.prior_of_tasks
+    loss = learner.marginal_loss
     monkeypatch.setattr(
-        learner, "prior_of_tasks", lambda X, *rest: seen.append(X) or prior(X, *rest)
+        learner, "marginal_loss", lambda X, *rest: seen.append(X) or loss(X, *rest)
     )
     run(levels([200, 10]), 30, learner)
     assert {X.shape for X in seen} == {(2, MAX_ROWS, 2)}

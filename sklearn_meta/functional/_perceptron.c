@@ -34,7 +34,7 @@
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #elif defined(__GNUC__)
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #else
 #define UNROLL
 #endif
@@ -95,6 +95,7 @@ typedef struct {
 typedef struct {
     int64_t is_double, n_tasks, n_rows, n_support; /* the support rows come first */
     int64_t n_columns, n_linear, n_smooth;
+    int64_t is_marginal; /* the loss is that of the rows, all of which are support */
     const void *X, *linear, *smooth; /* (n_tasks, n_rows, ...), learned features */
     const void *mean, *noise, *Y;    /* (n_tasks, n_rows) */
     const uint8_t *mask;
@@ -136,6 +137,33 @@ static const double INVERSE_FACTORIAL[] = {1.,
                                            1. / 39916800,
                                            1. / 479001600,
                                            1. / 6227020800};
+
+/* Mills' ratio of a normal distribution, the share above x over the density there, is
+ * near * series(t) for x >= 0, with near = 1 / (1 + x / 4) and t = 2 near - 1: the
+ * Chebyshev series in t, whose error is below 1e-16, as powers. */
+static const double MILLS[] = {0.473304765827121315,
+                               0.380942727704996272,
+                               0.24260238871690442,
+                               0.116885240749546836,
+                               0.0378479405777618493,
+                               0.00472511271637112541,
+                               -0.00218057381205000901,
+                               -0.00102196393161974888,
+                               8.35610912347841286e-5,
+                               1.44817401626841599e-4,
+                               -1.19545866935908213e-6,
+                               -2.20242401505297433e-5,
+                               4.47810490534923446e-7,
+                               3.71162325260565305e-6,
+                               -3.91632535869387794e-7,
+                               -6.43566826954138533e-7,
+                               1.65897262087387964e-7,
+                               1.01663599006172235e-7,
+                               -4.93703019818186278e-8,
+                               -1.2263433773102638e-8,
+                               1.00687416116698098e-8,
+                               8.0038843088438992e-10,
+                               -1.05820928216700568e-9};
 
 #define PASTE3(a, b, c) a##_##b##_##c
 #define EXPAND3(a, b, c) PASTE3(a, b, c)

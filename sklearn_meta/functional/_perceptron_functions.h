@@ -62,15 +62,23 @@ ALWAYS_INLINE NAME(jet) NAME(silu)(REAL x)
 
 /* The share of a normal distribution below x, given its density there. In single
  * precision by M. Abramowitz, I. A. Stegun, "Handbook of Mathematical Functions", 1964,
- * 26.2.17, whose error is below 7.5e-8; erfc, which no compiler makes a vector of, takes
- * twenty times as long. */
+ * 26.2.17, whose error is below 7.5e-8; in double precision by MILLS. The erfc of the
+ * library, which no compiler makes a vector of, takes ten times as long and more. */
 ALWAYS_INLINE REAL NAME(normal_share)(REAL x, REAL density)
 {
-    if (sizeof(REAL) > 4) return (REAL)0.5 * (REAL)erfc(-x * 0.70710678118654752440);
-    REAL size = x < 0 ? -x : x, t = 1 / (1 + (REAL)0.2316419 * size);
-    REAL series = (REAL)-1.821255978 + t * (REAL)1.330274429;
-    series = (REAL)-0.356563782 + t * ((REAL)1.781477937 + t * series);
-    REAL above = density * t * ((REAL)0.319381530 + t * series);
+    REAL size = x < 0 ? -x : x, above;
+    if (sizeof(REAL) > 4) {
+        REAL near = 1 / (1 + (REAL)0.25 * size), t = 2 * near - 1, series = 0;
+        UNROLL
+        for (int k = sizeof MILLS / sizeof *MILLS - 1; k >= 0; k--)
+            series = series * t + (REAL)MILLS[k];
+        above = density * near * series;
+    } else {
+        REAL t = 1 / (1 + (REAL)0.2316419 * size);
+        REAL series = (REAL)-1.821255978 + t * (REAL)1.330274429;
+        series = (REAL)-0.356563782 + t * ((REAL)1.781477937 + t * series);
+        above = density * t * ((REAL)0.319381530 + t * series);
+    }
     return x < 0 ? above : 1 - above;
 }
 

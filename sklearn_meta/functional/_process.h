@@ -1,6 +1,6 @@
 /* Loss of query rows under a Gaussian process that has seen the support rows of a task,
- * and its gradient, for one type of numbers and one set of instructions: a template, see
- * _perceptron.c. compiled_process.py derives the formulas; the names here are those.
+ * or of the support rows themselves, and its gradient, for one type of numbers and one
+ * set of instructions: a template, see _perceptron.c. compiled_process.py derives the formulas; the names here are those.
  */
 
 /* What is known of one task: its real rows, the support first. Matrices lie row by row,
@@ -222,7 +222,7 @@ static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weigh
 
 /* --- the gradient ------------------------------------------------------------------ */
 
-/* By K, and by mean and noise of the support. */
+/* By K, and by mean and noise of the support, given those by what it says of queries. */
 static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
 {
     ptrdiff_t m = task->m, wide = task->wide_m, k = task->n - m;
@@ -247,6 +247,25 @@ static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
         ((REAL *)problem->mean_out)[task->index[s]] = -task->of_residual[s];
         ((REAL *)problem->noise_out)[task->index[s]] = row[s];
     }
+}
+
+/* Minus the log density of the support, times a weight, and its gradient by K, mean and
+ * noise. */
+static double NAME(support_loss)(const Process *problem, PROCESS *task, REAL weight)
+{
+    ptrdiff_t m = task->m, wide = task->wide_m;
+    double loss = (double)m * HALF_LOG_2PI;
+    NAME(times)(m, m, task->factor, 1, wide, task->factor, wide, NULL, task->to_kernel);
+    for (ptrdiff_t s = 0; s < m; s++) {
+        REAL *row = task->to_kernel + s * wide, solved = task->solved[s];
+        loss += 0.5 * task->values[s] * task->values[s];
+        loss -= log((double)task->factor[s * wide + s]);
+        for (ptrdiff_t j = 0; j < m; j++)
+            row[j] = (REAL)0.5 * weight * (row[j] - solved * task->solved[j]);
+        ((REAL *)problem->mean_out)[task->index[s]] = -weight * solved;
+        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+    }
+    return weight * loss;
 }
 
 /* From the gradient by products of rows with those of the support to that by rows. */
@@ -307,39 +326,45 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
-/* How many query rows of a task are real. */
-static ptrdiff_t NAME(count_query)(const Process *problem, ptrdiff_t t)
+/* How many of the rows of a task that are scored are real. */
+static ptrdiff_t NAME(count_scored)(const Process *problem, ptrdiff_t t)
 {
     const uint8_t *mask = problem->mask + t * problem->n_rows;
-    ptrdiff_t n = 0;
-    for (ptrdiff_t i = problem->n_support; i < problem->n_rows; i++) n += mask[i] != 0;
+    ptrdiff_t n = 0, first = problem->is_marginal ? 0 : problem->n_support;
+    for (ptrdiff_t i = first; i < problem->n_rows; i++) n += mask[i] != 0;
     return n;
 }
 
-/* The mean over a task's own query rows, then over the tasks that have any. What the
- * gradients are written to is zero at first. */
+/* The mean over a task's own query rows, then over the tasks that have any; of marginal
+ * likelihoods the mean over all rows. What the gradients are written to is zero at
+ * first. */
 static int NAME(condition)(const Process *problem)
 {
     PROCESS task;
     Arena arena = {NULL, 0};
-    ptrdiff_t n_scored = 0;
+    ptrdiff_t n_tasks = 0, n_rows = 0;
     double loss = 0, of_variance = 0;
     NAME(take_process)(&arena, problem, &task); /* counts only */
     arena.base = calloc(1, arena.used + 64);
     if (!arena.base) return OUT_OF_MEMORY;
     arena.used = (size_t)(-(intptr_t)arena.base & 63);
     NAME(take_process)(&arena, problem, &task);
-    for (ptrdiff_t t = 0; t < problem->n_tasks; t++)
-        n_scored += NAME(count_query)(problem, t) > 0;
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
-        ptrdiff_t n_query = NAME(count_query)(problem, t);
-        if (!n_query) continue;
+        n_rows += NAME(count_scored)(problem, t);
+        n_tasks += NAME(count_scored)(problem, t) > 0;
+    }
+    for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
+        ptrdiff_t n = NAME(count_scored)(problem, t);
+        if (!n) continue;
         NAME(start_process)(problem, t, &task);
         NAME(fill_kernel)(problem, &task);
         NAME(solve)(problem, &task);
-        loss +=
-            NAME(query_loss)(problem, &task, 1 / ((REAL)n_query * (REAL)n_scored));
-        NAME(kernel_gradient)(problem, &task);
+        if (problem->is_marginal) {
+            loss += NAME(support_loss)(problem, &task, 1 / (REAL)n_rows);
+        } else {
+            loss += NAME(query_loss)(problem, &task, 1 / ((REAL)n * (REAL)n_tasks));
+            NAME(kernel_gradient)(problem, &task);
+        }
         of_variance += NAME(rows_gradient)(problem, &task);
         NAME(hand_rows_out)(problem, &task);
     }

@@ -73,6 +73,8 @@ def run_layers(
     tensor([[[0.]]])
     """
     number = NUMBERS_OF_ACTIVATIONS[activation_of(activation)]
+    if not torch.is_grad_enabled():
+        return _run(number, rows, weights, biases)[-1]
     hidden: Tensor = _Layers.apply(number, rows, *weights, *biases)
     return hidden
 
@@ -85,12 +87,8 @@ class _Layers(Function):
         """Run the layers."""
         n_layers = len(parameters) // 2
         weights, biases = parameters[:n_layers], parameters[n_layers:]
-        hidden = [rows.expand(len(weights[0]), -1, -1)]
-        slopes = []
-        for weight, bias in zip(weights, biases, strict=True):
-            values, slope = _activate(torch.baddbmm(bias, hidden[-1], weight), number)
-            hidden.append(values)
-            slopes.append(slope)
+        slopes: list[Tensor] = []
+        hidden = _run(number, rows, weights, biases, slopes)
         ctx.save_for_backward(*weights, *slopes, *hidden[:-1])
         ctx.rows_are_shared = rows.ndim == 2
         return hidden[-1]
@@ -117,15 +115,35 @@ class _Layers(Function):
         return None, of_rows, *of_weights, *of_biases
 
 
-def _activate(z: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Values and slopes of an activation at z, which becomes the values."""
+def _run(
+    number: int,
+    rows: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    slopes: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """Rows and all hidden layers; the slopes are added to a list, if there is one."""
+    hidden = [rows.expand(len(weights[0]), -1, -1)]
+    for weight, bias in zip(weights, biases, strict=True):
+        z = torch.baddbmm(bias, hidden[-1], weight)
+        slope = None if slopes is None else torch.empty_like(z)
+        _activate(z, number, slope)
+        hidden.append(z)
+        if slopes is not None:
+            slopes.append(slope)
+    return hidden
+
+
+def _activate(z: Tensor, number: int, slope: Tensor | None) -> None:
+    """Put the values of an activation at z in its place, and the slopes into a tensor.
+
+    Both are as a product gives them, row by row.
+    """
     library = load_library()
     if library is None:
         raise RuntimeError(
             "expected the compiled engine; it is not there. Ask `has_layers`."
         )
-    z, slope = z.contiguous(), torch.empty_like(z)
     is_double, widest = z.dtype == torch.float64, library.widest_instructions()
-    numbers = z.data_ptr(), slope.data_ptr()
+    numbers = z.data_ptr(), None if slope is None else slope.data_ptr()
     library.activate(widest, is_double, number, z.numel(), *numbers)
-    return z, slope

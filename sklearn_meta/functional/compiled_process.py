@@ -1,4 +1,4 @@
-r"""The loss of a Gaussian process in C, one task after another, with its gradient.
+r"""Losses of a Gaussian process in C, one task after another, with their gradients.
 
 The target of a row is a mean, plus a function drawn for each task, plus noise. With
 linear features A (one row per row of data) and coordinates U, the covariances of the
@@ -17,6 +17,10 @@ w whose target misses its mean by e, and has the variance V with noise, adds
     g = -w e / V, \qquad h = \tfrac{w}{2} (1 / V - e^2 / V^2),
 
 to the loss, its derivative by the mean and its derivative by the variance.
+
+Of a whole task, whose rows are all support, minus the log marginal likelihood is
+:math:`\tfrac12 v'v - \sum_i \log M_{ii} + \tfrac{m}{2} \log 2 \pi`. Its gradients are
+:math:`\tfrac12 (M'M - a a')` by C and K, and :math:`-a` by the prior means.
 
 **Gradient.** From :math:`d C^{-1} = -C^{-1}\, dC\, C^{-1}`, the gradients are
 :math:`-O' g` by the residuals' prior means, :math:`g a' - 2\, \mathrm{diag}(h) O` by
@@ -75,6 +79,7 @@ class Process(ctypes.Structure):
     _fields_ = [
         *((name, c_int64) for name in ("is_double", "n_tasks", "n_rows", "n_support")),
         *((name, c_int64) for name in ("n_columns", "n_linear", "n_smooth")),
+        ("is_marginal", c_int64),
         *((name, c_void_p) for name in ("X", "linear", "smooth", "mean", "noise")),
         *((name, c_void_p) for name in ("Y", "mask", "constant", "column", "length")),
         ("variance", c_void_p),
@@ -149,6 +154,37 @@ def process_loss(
     return loss
 
 
+def marginal_loss(
+    X: Tensor,
+    Y: Tensor,
+    mask: Tensor,
+    features: Features,
+    scales: Scales,
+    limits: Limits,
+) -> Tensor:
+    """Minus the log marginal likelihood of whole tasks.
+
+    Parameters
+    ----------
+    X, Y, mask, features, scales, limits
+        As of :func:`process_loss`, but that no row is a query.
+
+    Returns
+    -------
+    Tensor of shape ()
+        A mean over the rows of all tasks, in nats. Autograd knows its first
+        derivatives by features and scales; NaN for a covariance without a factor.
+
+    References
+    ----------
+    C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning",
+    MIT Press, 2006, equations 5.8 and 5.9.
+    """
+    known = _Rows(X, Y, mask, X.shape[1], limits, is_marginal=True)
+    loss: Tensor = _ProcessLoss.apply(known, *features, *scales)
+    return loss
+
+
 class _Rows(NamedTuple):
     """What gets no gradient; as of :func:`process_loss`."""
 
@@ -157,6 +193,7 @@ class _Rows(NamedTuple):
     mask: Tensor
     n_support: int
     limits: Limits
+    is_marginal: bool = False
 
 
 class _ProcessLoss(Function):
@@ -209,6 +246,7 @@ def _run(
         rows.n_support,
         X.shape[2],
         *(0 if part is None else part.shape[-1] for part in parts[:2]),
+        rows.is_marginal,
         *map(_address, (*known, *numbers)),
         *rows.limits,
         *map(_address, (loss, *of_parts, *of_numbers)),

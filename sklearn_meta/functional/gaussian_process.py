@@ -383,7 +383,7 @@ class _LogMarginal(torch.autograd.Function):
         values = factor @ torch.where(mask, residual, 0).unsqueeze(-1)
         ctx.save_for_backward(factor, values, mask)
         log_determinant = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        constant = 0.5 * math.log(2 * math.pi) * mask.sum(1)
+        constant = 0.5 * math.log(2 * math.pi) * mask.sum(1, dtype=kernel.dtype)
         return log_determinant - 0.5 * values.square().sum((1, 2)) - constant
 
     @staticmethod

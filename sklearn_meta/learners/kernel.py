@@ -17,6 +17,7 @@ from sklearn_meta.functional import (
     inverse_factor,
     kernel_diagonal,
     kernel_matrix,
+    log_marginal_likelihood,
     masked_task_mean,
     output_size,
     zero_padding,
@@ -26,6 +27,7 @@ from sklearn_meta.functional.compiled_process import (
     Limits,
     Scales,
     has_process,
+    marginal_loss,
     process_loss,
 )
 from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
@@ -303,18 +305,12 @@ class KernelLearner(Learner):
             return masked_task_mean(criterion(prediction, Y_query), query_mask)
         X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
         X = self._drop_columns(X)[..., : self.n_features]
-        linear, smooth, moments = self._learned_features(X)
         return process_loss(
             X,
             torch.cat([Y_support, Y_query], 1).squeeze(-1),
             torch.cat([support_mask, query_mask], 1),
             X_support.shape[1],
-            Features(
-                linear, smooth, self._mean(moments), self._noise_variance(moments)
-            ),
-            Scales(
-                self.log_constant, self.log_linear, self.log_length, self.log_smooth
-            ),
+            *self._process_of(X),
             LIMITS,
         )
 
@@ -340,10 +336,10 @@ class KernelLearner(Learner):
         prior = kernel_matrix(rows, rows, 2 * self.log_smooth)
         return mean + shift, prior - whitened @ whitened.mT
 
-    def prior_of_tasks(
-        self, X: Tensor, Y: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the marginal likelihood of whole tasks needs.
+    def marginal_loss(self, X: Tensor, Y: Tensor, mask: Tensor) -> Tensor:
+        """Minus the log marginal likelihood of whole tasks, to be differentiated once.
+
+        It and its gradient are computed in C where that is there.
 
         Parameters
         ----------
@@ -356,16 +352,26 @@ class KernelLearner(Learner):
 
         Returns
         -------
-        kernel : Tensor of shape (n_tasks, n_rows, n_rows)
-            Covariance of the function at the rows.
-        noise : Tensor of shape (n_tasks, n_rows)
-            Variance of the noise.
-        residual : Tensor of shape (n_tasks, n_rows)
-            Targets less their mean, zero at padding.
+        Tensor of shape ()
+            A mean over the rows of all tasks, in nats.
         """
-        rows, mean, noise = self._describe(zero_padding(X, mask))
+        X = zero_padding(X, mask)[..., : self.n_features]
+        if has_process(X):
+            return marginal_loss(X, Y.squeeze(-1), mask, *self._process_of(X), LIMITS)
+        rows, mean, noise = self._describe(X)
         kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
-        return kernel, noise, _residual(Y, mask, mean)
+        residual = _residual(Y, mask, mean)
+        density = log_marginal_likelihood(kernel, noise, residual, mask)
+        return -density.sum() / mask.sum()
+
+    def _process_of(self, X: Tensor) -> tuple[Features, Scales]:
+        """What the losses in C read of rows, and the scales of the kernel."""
+        linear, smooth, moments = self._learned_features(X)
+        features = Features(
+            linear, smooth, self._mean(moments), self._noise_variance(moments)
+        )
+        scales = self.log_constant, self.log_linear, self.log_length, self.log_smooth
+        return features, Scales(*scales)
 
     def _describe(self, X: Tensor) -> tuple[KernelRows, Tensor, Tensor]:
         """What the kernel reads of rows; their mean and noise, (n_tasks, n_rows)."""

@@ -69,7 +69,7 @@ class Towers(nn.Module):
 
         Rows of shape (n_towers, n_rows, n_in) are the own ones of each tower.
         """
-        if torch.is_grad_enabled() and has_layers(self.activation, rows):
+        if has_layers(self.activation, rows):
             return run_layers(rows, self.weights, self.biases, self.activation)
         hidden = rows.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights, self.biases, strict=True):

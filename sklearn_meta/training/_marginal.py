@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from sklearn_meta.episodes import RowEpisodeSampler, draw_without_replacement
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
-from sklearn_meta.functional import log_marginal_likelihood
 from sklearn_meta.training._optimizer import PlainAdamW
 from sklearn_meta.training._outer_loop import TrainingRecord
 from sklearn_meta.training._precision import Precision
@@ -111,8 +110,7 @@ def _step(
     """Take one step; return minus the log likelihood, in nats per row."""
     for parameter in learner.parameters():
         parameter.grad = None
-    density = log_marginal_likelihood(*learner.prior_of_tasks(X, Y, mask), mask)
-    loss = -density.sum() / mask.sum()
+    loss = learner.marginal_loss(X, Y, mask)
     spread = (2 * learner.log_linear).exp().sum() / Y.var().clamp_min(1e-12)
     (loss + PENALTY * spread).backward()
     optimizer.clip_and_step(None)
