@@ -24,7 +24,7 @@ __all__ = [
     "ClassEpisodeSampler",
     "Episodes",
     "RowEpisodeSampler",
-    "as_stack",
+    "as_tensor",
     "stack_rows",
     "task_chunks",
 ]
@@ -365,8 +365,9 @@ def stack_rows(
     sizes = np.asarray(sizes)
     shape = len(sizes), len(rows) if len(sizes) == 1 else int(sizes.max(initial=0))
     if len(rows) == shape[0] * shape[1]:  # no padding: the rows are the stack
-        mask = torch.ones(shape, dtype=torch.bool, device=device)
-        return as_stack(rows, device, dtype).view(*shape, rows.shape[1]), mask
+        mask = as_tensor(np.ones(shape, bool), device, torch.bool)
+        stack = rows.reshape(*shape, rows.shape[1])
+        return as_tensor(stack, device, dtype), mask
     real = np.arange(shape[1]) < sizes[:, None]
     padded = np.zeros((*shape, rows.shape[1]))
     padded[real] = rows
@@ -376,17 +377,17 @@ def stack_rows(
     )
 
 
-def as_stack(rows: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return the rows of one task as a stack (1, n_rows, n_columns); it may be a view.
+def as_tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return an array as a tensor, which may be a view.
 
     torch takes neither read-only arrays nor steps backwards, which are copied.
     """
-    if not (rows.flags.c_contiguous and rows.flags.writeable):
-        rows = rows.copy(order="C")
-    stack = torch.from_numpy(rows).unsqueeze(0)
+    if not (values.flags.c_contiguous and values.flags.writeable):
+        values = values.copy(order="C")
+    tensor = torch.from_numpy(values)
     # asked first: a conversion that does nothing takes as long as some layers
-    is_there = stack.dtype == dtype and device == CPU
-    return stack if is_there else stack.to(device, dtype)
+    is_there = tensor.dtype == dtype and device == CPU
+    return tensor if is_there else tensor.to(device, dtype)
 
 
 def task_chunks(sizes: np.ndarray, max_rows: int) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.episodes import as_stack, stack_rows, task_chunks
+from sklearn_meta.episodes import as_tensor, stack_rows, task_chunks
 
 __all__ = ["AdaptedTasks", "adapt_in_chunks"]
 
@@ -176,10 +176,9 @@ def _adapt_to_stack(
 ) -> State:
     """Adapt to tasks that go through the learner at once; shorten a large state."""
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
-    one_task = len(sizes) == 1
     Y_stack = (
-        as_stack(Y, device, DTYPE)
-        if one_task
+        as_tensor(Y[None], device, DTYPE)
+        if len(sizes) == 1
         else stack_rows(Y, sizes, device, DTYPE)[0]
     )
     with torch.no_grad():
@@ -262,9 +261,9 @@ def _query_one_task(
 ) -> tuple[np.ndarray, ...]:
     """Return the prediction of rows that all belong to the only task."""
     with torch.no_grad():
-        prediction = learner.query(state, as_stack(X, device, DTYPE))
+        prediction = learner.query(state, as_tensor(X[None], device, DTYPE))
     parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
-    return tuple(part[0].cpu().numpy() for part in parts)
+    return tuple(part.cpu().numpy()[0] for part in parts)
 
 
 def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

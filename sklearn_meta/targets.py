@@ -124,14 +124,15 @@ def check_known_labels(
     """
     y = np.asarray(y)
     try:
-        positions = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-        unknown = np.flatnonzero(classes[positions] != y)
+        positions = np.minimum(classes.searchsorted(y), len(classes) - 1)
+        is_unknown = classes[positions] != y
     except TypeError:  # labels of another kind cannot be compared with the classes
-        unknown = np.arange(len(y))
-    if len(unknown):
-        label = y[unknown[:1]].tolist()[0]
+        is_unknown = np.ones(len(y), bool)
+    if is_unknown.any():
+        first = is_unknown.argmax()
+        label = y[first : first + 1].tolist()[0]
         raise ValueError(
-            f"The label {label!r} in {place_of(unknown[0])} was not seen in fit. "
+            f"The label {label!r} in {place_of(first)} was not seen in fit. "
             f"Expected one of {classes.tolist()}. {remedy}"
         )
     return positions

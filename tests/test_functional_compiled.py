@@ -22,6 +22,7 @@ from sklearn_meta.functional import (
     perceptron_chain,
     squared_error_loss,
     stackable_layers,
+    zero_padding,
 )
 from sklearn_meta.functional.compiled import compiled_adapt_rows
 from sklearn_meta.functional.compiled_call import has_kernel, load_library
@@ -195,10 +196,11 @@ def test_adapt_rows_when_padding_holds_anything_equals_the_recursion(kind):
     expected = RECURSION.adapt_without_graph(chain, params, X, loss, 0.1, 3, guard=True)
     padded = [torch.where(mask[..., None], part, math.nan) for part in (X, loss.Y)]
     assert not mask.all()
-    found = compiled_adapt_rows(
+    *found, present = compiled_adapt_rows(
         chain, params, (*padded, mask), 0.1, 3, has_classes=loss.has_classes
     )
     assert_same(found, expected)
+    assert torch.equal(present, (zero_padding(loss.Y, mask) != 0).any(1))
 
 
 @needs_library

@@ -337,7 +337,7 @@ class BaseMetaEstimator(
 def _warn_of_divergence(adapted: AdaptedTasks, rows: TaskRows) -> None:
     """Warn where an inner loop made the support loss worse."""
     flags = [state["diverged"] for state in adapted.states if "diverged" in state]
-    if not any(bool(flag.any()) for flag in flags):
+    if not any(any(flag.tolist()) for flag in flags):
         return
     first_slot = np.cumsum([0] + [len(flag) for flag in flags])
     diverged = np.concatenate([flag.cpu().numpy() for flag in flags])

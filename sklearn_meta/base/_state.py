@@ -1,9 +1,7 @@
 """Copies and files of fitted estimators, and estimators that survive errors."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator
@@ -46,13 +44,16 @@ class PortableStateMixin:
             self.adapted_ = self.adapted_._replace(states=states)
 
 
-@contextmanager
-def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+class unchanged_on_error:
     """Give an estimator its attributes back if the block fails."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
+
+    def __init__(self, estimator: BaseEstimator) -> None:
+        self.estimator = estimator
+
+    def __enter__(self) -> None:
+        self.before = dict(vars(self.estimator))
+
+    def __exit__(self, error: type[BaseException] | None, *where: Any) -> None:
+        if error is not None:
+            vars(self.estimator).clear()
+            vars(self.estimator).update(self.before)

@@ -88,6 +88,7 @@ typedef struct {
     Noise noise;
     void *losses;         /* (n_tasks,), of the query */
     uint8_t *diverged;    /* (n_tasks,), as of `is_diverged`, or NULL */
+    uint8_t *seen;        /* (n_tasks, n_out), what the support has rows of, or NULL */
     int64_t instructions; /* number of a set of vector instructions */
 } Problem;
 

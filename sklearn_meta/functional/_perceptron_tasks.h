@@ -109,6 +109,17 @@ static void NAME(start_support)(RUN *run, ptrdiff_t task)
     NAME(gather)(run, support, task, 0, support->n_rows, &run->support);
 }
 
+/* Which outputs a support row of a task has a target for, other than zero. */
+static void NAME(note_seen)(const RUN *run, ptrdiff_t task)
+{
+    ptrdiff_t n_out = run->size[run->n_layers];
+    uint8_t *seen = run->problem->seen + task * n_out;
+    memset(seen, 0, (size_t)n_out);
+    for (ptrdiff_t i = 0; i < run->support.n; i++)
+        for (ptrdiff_t c = 0; c < n_out; c++)
+            seen[c] |= run->support.Y[i * n_out + c] != 0;
+}
+
 /* Whether the steps of a task led up, or out of the finite numbers. */
 static uint8_t NAME(is_diverged)(RUN *run, REAL first)
 {
@@ -135,6 +146,7 @@ static int NAME(adapt)(const Problem *problem)
             REAL loss = NAME(step_down)(&run, k, problem->diverged && !k);
             if (!k) first_loss = loss;
         }
+        if (problem->seen) NAME(note_seen)(&run, task);
         if (problem->diverged)
             problem->diverged[task] = NAME(is_diverged)(&run, first_loss);
         for (ptrdiff_t l = 0; l < run.n_layers; l++) {

@@ -181,7 +181,7 @@ def compiled_adapt_rows(
     *,
     has_classes: bool,
     n_offsets: int = 0,
-) -> tuple[Parameters, Tensor]:
+) -> tuple[Parameters, Tensor, Tensor]:
     """The same as :func:`adapt_without_graph` of rows and a mask, without a way back.
 
     Parameters
@@ -202,6 +202,8 @@ def compiled_adapt_rows(
         Parameters at the end of the steps, wherever these led.
     diverged : Tensor of shape (n_tasks,), bool
         As of :func:`inner_loop`.
+    present : Tensor of shape (n_tasks, n_out), bool
+        True for a class of which the support has a row.
     """
     call = Call(chain, params, support[0])
     problem = call.problem
@@ -211,9 +213,10 @@ def compiled_adapt_rows(
     call.set_rates(lr)
     adapted = call.new_parameters(call.n_tasks)
     diverged = support[2].new_empty(call.n_tasks)
-    problem.diverged = diverged.data_ptr()
+    present = support[2].new_empty((call.n_tasks, call.n_out))
+    problem.diverged, problem.seen = diverged.data_ptr(), present.data_ptr()
     call.run("adapt")
-    return adapted, diverged
+    return adapted, diverged, present
 
 
 def compiled_adapt(

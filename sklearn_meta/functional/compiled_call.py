@@ -105,6 +105,7 @@ class Problem(ctypes.Structure):
         ("noise", Noise),
         ("losses", c_void_p),
         ("diverged", c_void_p),
+        ("seen", c_void_p),
         ("instructions", c_int64),
     ]
 
@@ -187,7 +188,8 @@ class Call:
     """
 
     def __init__(self, chain: Chain, params: Mapping[str, Tensor], X: Tensor):
-        self.chain, self.X, self.n_tasks = chain, X, len(X)
+        # of the shape: the length of a tensor takes a look for overrides of it
+        self.chain, self.X, self.n_tasks = chain, X, X.shape[0]
         self.layers = (Layer * len(chain))()
         self.problem = Problem(
             X.dtype == torch.float64, self.n_tasks, len(chain), layers=self.layers

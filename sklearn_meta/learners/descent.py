@@ -14,7 +14,6 @@ from sklearn_meta.functional import (
     squared_error,
     squared_error_loss,
     stack_parameters,
-    zero_padding,
 )
 from sklearn_meta.functional.compiled import compiled_adapt_rows
 from sklearn_meta.functional.compiled_call import is_served
@@ -72,27 +71,28 @@ class DescentLearner(PlannedNetwork):
             and self.adapt_steps > 0
         )
 
-    @torch.no_grad()
     def _adapt_by_row(self, rows: Rows) -> dict[str, Tensor] | None:
         """As `_adapt`; None if the engine is not there or a task has diverged."""
         start = self._chain_parameters()
         first = start.get(self._chain[0][0] + ".weight")
         if first is None or not is_served(first) or len(start) < len(self._chain_names):
             return None
-        params, diverged = compiled_adapt_rows(
+        has_classes = self.likelihood == "categorical"
+        params, diverged, present = compiled_adapt_rows(
             self._chain,
             start,
             rows,
             self._current_rates(),
             self.adapt_steps,
-            has_classes=self.likelihood == "categorical",
+            has_classes=has_classes,
             n_offsets=self.n_offsets,
         )
-        if bool(diverged.any()):
+        if any(diverged.tolist()):
             return None
-        Y = rows.Y if rows.is_whole() else zero_padding(rows.Y, rows.mask)
-        state = self._describe_support(Y, rows.mask)
-        return {**state, **params, "diverged": diverged}
+        if has_classes:
+            return {"present": present, **params, "diverged": diverged}
+        noise = _detached(self._describe_support(rows.Y, rows.mask))
+        return {**noise, **params, "diverged": diverged}
 
     def _descend(
         self,

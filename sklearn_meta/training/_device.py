@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -24,21 +25,25 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
+class one_thread:
     """Use one CPU thread inside the block: more only slow many small products down.
 
     Blocks may overlap in several threads of Python. torch has one number for all of
     them, and it is that of before the first block again after the last.
     """
-    if device.type != "cpu" or getattr(_this_thread, "is_inside", False):
-        yield
-        return
-    _blocks.enter()
-    try:
-        yield
-    finally:
-        _blocks.leave()
+
+    def __init__(self, device: torch.device) -> None:
+        self.is_on_cpu = device.type == "cpu"
+
+    def __enter__(self) -> None:
+        is_inside = getattr(_this_thread, "is_inside", False)
+        self.is_outermost = self.is_on_cpu and not is_inside
+        if self.is_outermost:
+            _blocks.enter()
+
+    def __exit__(self, *error: Any) -> None:
+        if self.is_outermost:
+            _blocks.leave()
 
 
 class _Blocks:
