@@ -73,6 +73,22 @@ def test_plain_adamw_when_a_weight_comes_or_goes_counts_its_own_steps(weights):
     assert counts == [3, 4, 2]
 
 
+def test_plain_adamw_when_a_state_is_loaded_goes_on_from_it(weights):
+    """What is remembered from step to step must not outlive the state."""
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    step(plain, weights, 0, 1.0)
+    state = copy.deepcopy(plain.state_dict())
+    before = [weight.detach().clone() for weight in weights]
+    found = []
+    for _ in range(2):
+        step(plain, weights, 1, 1.0)
+        found.append([weight.detach().clone() for weight in weights])
+        plain.load_state_dict(state)
+        for weight, value in zip(weights, before, strict=True):
+            weight.data.copy_(value)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_plain_adamw_when_there_is_no_gradient_takes_no_step(weights):
     """Nothing learned is nothing to clip."""
     before = [weight.detach().clone() for weight in weights]

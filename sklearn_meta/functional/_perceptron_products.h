@@ -134,30 +134,34 @@ ALWAYS_INLINE void NAME(transpose_tile)(const REAL *from, ptrdiff_t from_row, RE
                                         ptrdiff_t to_row)
 {
 #ifdef HAS_SHUFFLES
-    FOUR row[TILE], half[TILE];
-    UNROLL
-    for (int r = 0; r < TILE; r++) row[r] = *(const FOUR *)(from + r * from_row);
-    half[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 2, 6);
-    half[1] = __builtin_shufflevector(row[0], row[1], 1, 5, 3, 7);
-    half[2] = __builtin_shufflevector(row[2], row[3], 0, 4, 2, 6);
-    half[3] = __builtin_shufflevector(row[2], row[3], 1, 5, 3, 7);
-    *(FOUR *)to = __builtin_shufflevector(half[0], half[2], 0, 1, 4, 5);
-    *(FOUR *)(to + to_row) = __builtin_shufflevector(half[1], half[3], 0, 1, 4, 5);
-    *(FOUR *)(to + 2 * to_row) = __builtin_shufflevector(half[0], half[2], 2, 3, 6, 7);
-    *(FOUR *)(to + 3 * to_row) = __builtin_shufflevector(half[1], half[3], 2, 3, 6, 7);
-#else
+    if (sizeof(FOUR) <= VECTOR_BYTES) { /* wider ones go number by number, and slowly */
+        FOUR row[TILE], half[TILE];
+        UNROLL
+        for (int r = 0; r < TILE; r++) row[r] = *(const FOUR *)(from + r * from_row);
+        half[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 2, 6);
+        half[1] = __builtin_shufflevector(row[0], row[1], 1, 5, 3, 7);
+        half[2] = __builtin_shufflevector(row[2], row[3], 0, 4, 2, 6);
+        half[3] = __builtin_shufflevector(row[2], row[3], 1, 5, 3, 7);
+        row[0] = __builtin_shufflevector(half[0], half[2], 0, 1, 4, 5);
+        row[1] = __builtin_shufflevector(half[1], half[3], 0, 1, 4, 5);
+        row[2] = __builtin_shufflevector(half[0], half[2], 2, 3, 6, 7);
+        row[3] = __builtin_shufflevector(half[1], half[3], 2, 3, 6, 7);
+        UNROLL
+        for (int r = 0; r < TILE; r++) *(FOUR *)(to + r * to_row) = row[r];
+        return;
+    }
+#endif
     for (int c = 0; c < TILE; c++)
         for (int r = 0; r < TILE; r++) to[c * to_row + r] = from[r * from_row + c];
-#endif
 }
 
-/* Write a matrix the other way round. */
+/* Write a matrix the other way round, in the order of what is written. */
 static void NAME(transpose)(ptrdiff_t n_rows, ptrdiff_t n_columns, const REAL *from,
                             ptrdiff_t from_row, REAL *to, ptrdiff_t to_row)
 {
     ptrdiff_t even_rows = n_rows / TILE * TILE, even_columns = n_columns / TILE * TILE;
-    for (ptrdiff_t i = 0; i < even_rows; i += TILE)
-        for (ptrdiff_t j = 0; j < even_columns; j += TILE)
+    for (ptrdiff_t j = 0; j < even_columns; j += TILE)
+        for (ptrdiff_t i = 0; i < even_rows; i += TILE)
             NAME(transpose_tile)(from + i * from_row + j, from_row, to + j * to_row + i,
                                  to_row);
     for (ptrdiff_t i = 0; i < n_rows; i++)

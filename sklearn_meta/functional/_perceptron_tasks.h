@@ -77,6 +77,7 @@ static int NAME(prepare)(const Problem *problem, const NAME(needs) * needs, RUN 
     }
     for (ptrdiff_t l = 0; l <= run->n_layers; l++)
         run->wide[l] = NAME(wide)(run->size[l]);
+    run->runs_backwards = needs->n_derivatives || needs->query_derivatives;
     run->n_tapes = !needs->n_derivatives      ? 0
                    : needs->n_derivatives > 1 ? run->n_steps
                                               : 1;

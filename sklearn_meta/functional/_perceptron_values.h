@@ -8,7 +8,7 @@
  * copy that `mirror` makes. */
 typedef struct {
     REAL *forwards[MOST_LAYERS];  /* W^T, (n_in, wide n_out) */
-    REAL *backwards[MOST_LAYERS]; /* W, (n_out, wide n_in) */
+    REAL *backwards[MOST_LAYERS]; /* W, (n_out, wide n_in), or NULL if nobody asks */
     REAL *bias[MOST_LAYERS];      /* (wide n_out,) */
 } NAME(values);
 
@@ -32,7 +32,7 @@ typedef struct {
     ptrdiff_t n_layers, n_steps, n_tapes;
     ptrdiff_t size[MOST_LAYERS + 1],
         wide[MOST_LAYERS + 1]; /* before each layer, at last */
-    int has_rates, learns_rates, has_own_start;
+    int has_rates, learns_rates, has_own_start, runs_backwards;
     ROWS support, query;
     VALUES *points, *gradients; /* those of step k, and where the last one ended */
     TRACE *tapes, query_trace;
@@ -52,7 +52,9 @@ static void NAME(take_values)(Arena *arena, const RUN *run, VALUES *values)
 {
     for (ptrdiff_t l = 0; l < run->n_layers; l++) {
         values->forwards[l] = NAME(numbers)(arena, run->size[l] * run->wide[l + 1]);
-        values->backwards[l] = NAME(numbers)(arena, run->size[l + 1] * run->wide[l]);
+        if (l ? run->runs_backwards : run->problem->support.out != NULL)
+            values->backwards[l] =
+                NAME(numbers)(arena, run->size[l + 1] * run->wide[l]);
         values->bias[l] = NAME(numbers)(arena, run->wide[l + 1]);
     }
 }
@@ -107,9 +109,10 @@ static void NAME(mirror)(const RUN *run, VALUES *values)
 {
     const ptrdiff_t *size = run->size, *wide = run->wide;
     for (ptrdiff_t l = 1; l < run->n_layers; l++)
-        NAME(transpose)(size[l + 1], size[l], values->backwards[l], wide[l],
-                        values->forwards[l], wide[l + 1]);
-    if (run->problem->support.out)
+        if (values->backwards[l])
+            NAME(transpose)(size[l + 1], size[l], values->backwards[l], wide[l],
+                            values->forwards[l], wide[l + 1]);
+    if (values->backwards[0])
         NAME(transpose)(size[0], size[1], values->forwards[0], wide[1],
                         values->backwards[0], wide[0]);
 }
@@ -118,7 +121,7 @@ static void NAME(load)(const RUN *run, ptrdiff_t l, const REAL *weight,
                        const REAL *bias, VALUES *values)
 {
     ptrdiff_t n_in = run->size[l], n_out = run->size[l + 1];
-    if (l)
+    if (l && values->backwards[l])
         NAME(copy)(n_out, n_in, weight, n_in, values->backwards[l], run->wide[l]);
     else
         NAME(transpose)(n_out, n_in, weight, n_in, values->forwards[l],

@@ -1,12 +1,60 @@
 """The default optimizer of the outer loop, and clipping of the outer gradient."""
 
 import inspect
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 # what `PlainAdamW` takes besides the rate; with other options torch's own is used
 OWN_OPTIONS = {"weight_decay", "betas", "eps"}
+
+
+class _Update(NamedTuple):
+    """Weights that are updated by one call, and what AdamW knows of each."""
+
+    options: dict
+    weights: list[Tensor]
+    moments: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
+    counted: list[Tensor]  # the steps, as one tensor if they lie side by side
+
+    @classmethod
+    def of(cls, options: dict, weights: list[Tensor], states: list[dict]) -> "_Update":
+        """Gather the states of some weights."""
+        moments, squares, steps = (
+            [state[name] for state in states]
+            for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        whole = steps[0]._base
+        side_by_side = whole is not None and len(whole) == len(steps)
+        side_by_side &= all(step._base is whole for step in steps)
+        counted = [whole] if side_by_side else steps
+        return cls(options, weights, moments, squares, steps, counted)
+
+    def run(self, divisor: Tensor | None) -> None:
+        """Update the weights by their gradients, after a division by a number."""
+        torch._foreach_add_(self.counted, 1)
+        torch._fused_adamw_(
+            self.weights,
+            [p.grad for p in self.weights],
+            self.moments,
+            self.squares,
+            [],
+            self.steps,
+            lr=self.options["lr"],
+            beta1=self.options["betas"][0],
+            beta2=self.options["betas"][1],
+            weight_decay=self.options["weight_decay"],
+            eps=self.options["eps"],
+            amsgrad=False,
+            maximize=False,
+            grad_scale=divisor,
+            found_inf=None,
+        )
 
 
 class PlainAdamW(torch.optim.AdamW):
@@ -25,54 +73,46 @@ class PlainAdamW(torch.optim.AdamW):
         As of ``torch.optim.AdamW``; ``fused=True`` is a must.
     """
 
+    # which weights had a gradient in the last step, and how they were updated: to find
+    # that out takes longer than the update
+    _learned: tuple[bool, ...] | None = None
+    _updates: list[_Update]
+
     # without the decorator that imports the compiler
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
 
+    def __setstate__(self, state: dict) -> None:
+        """Take over a state, of which nothing is known yet."""
+        super().__setstate__(state)
+        self._learned = None
+
     def clip_and_step(self, max_norm: float | None) -> None:
         """Take a step along the gradient, scaled down to a norm if it is given."""
-        groups = [
-            (group, [p for p in group["params"] if p.grad is not None])
-            for group in self.param_groups
-        ]
-        gradients = [p.grad for _, learned in groups for p in learned]
-        excess = None
-        if max_norm is not None and gradients:
-            excess = _excess(gradients, max_norm)
-        for group, learned in groups:
-            if learned:
-                self._update(group, learned, excess)
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        learned = tuple([gradient is not None for gradient in gradients])
+        if learned != self._learned:
+            self._learned, self._updates = learned, list(self._find_updates())
+        if not self._updates:
+            return
+        with torch.no_grad():
+            excess = None if max_norm is None else _excess(gradients, max_norm)
+            for update in self._updates:
+                update.run(excess)
 
-    @torch.no_grad()
-    def _update(
-        self, options: dict, learned: list[Tensor], divisor: Tensor | None
-    ) -> None:
-        """Update weights by their gradients, which are divided by a number first."""
-        if not any(self.state[p] for p in learned):
-            # side by side, so that all are counted by one call
-            counts = torch.zeros(len(learned), device=learned[0].device)
-            for weight, count in zip(learned, counts.unbind(), strict=True):
-                self._start(weight, count)
-        states = [self.state[p] or self._start(p) for p in learned]
-        steps = [state["step"] for state in states]
-        _add_one(steps)
-        torch._fused_adamw_(
-            learned,
-            [p.grad for p in learned],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
-            lr=options["lr"],
-            beta1=options["betas"][0],
-            beta2=options["betas"][1],
-            weight_decay=options["weight_decay"],
-            eps=options["eps"],
-            amsgrad=False,
-            maximize=False,
-            grad_scale=divisor,
-            found_inf=None,
-        )
+    def _find_updates(self) -> Iterator[_Update]:
+        """Yield the weights of each group that have gradients, with their state."""
+        for group in self.param_groups:
+            learned = [p for p in group["params"] if p.grad is not None]
+            if not learned:
+                continue
+            if not any(self.state[p] for p in learned):
+                # side by side, so that all are counted by one call
+                counts = torch.zeros(len(learned), device=learned[0].device)
+                for weight, count in zip(learned, counts.unbind(), strict=True):
+                    self._start(weight, count)
+            states = [self.state[p] or self._start(p) for p in learned]
+            yield _Update.of(group, learned, states)
 
     def _start(self, weight: Tensor, count: Tensor | None = None) -> dict[str, Tensor]:
         """Return the moments of a weight before its first step."""
@@ -84,23 +124,13 @@ class PlainAdamW(torch.optim.AdamW):
         return self.state[weight]
 
 
-def _add_one(steps: list[Tensor]) -> None:
-    """Count a step; a loop over the counts takes as long as to clip the gradient."""
-    whole = steps[0]._base
-    side_by_side = all(step._base is whole for step in steps)
-    if whole is not None and side_by_side and whole.numel() == len(steps):
-        whole.add_(1)
-    else:
-        torch._foreach_add_(steps, 1)
-
-
 def clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     torch._foreach_div_(gradients, _excess(gradients, max_norm))
 
 
-def _excess(gradients: list[Tensor], max_norm: float) -> Tensor:
+def _excess(gradients: Iterable[Tensor | None], max_norm: float) -> Tensor:
     """Return how many times a gradient is longer than a norm, at least 1."""
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = _flatten_dense_tensors([g for g in gradients if g is not None])
     return flat.dot(flat).sqrt_().div_(max_norm).clamp_min_(1.0)
