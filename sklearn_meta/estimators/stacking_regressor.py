@@ -194,7 +194,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
         return default_regressors(self.preset, self._shot_range(), self.order)
 
     def _n_processes(self) -> int | None:
-        """Return one for "fast", whose members take less time than a start of others."""
+        """Return one for "fast": its members take less time than others to start."""
         is_fast = self.estimators is None and self.preset == "fast"
         return 1 if is_fast else self.n_jobs
 
