@@ -3,13 +3,13 @@
  * set of instructions: a template, see _perceptron.c. compiled_process.py derives the formulas; the names here are those.
  */
 
-/* What is known of one task: its real rows, the support first. Matrices lie row by row,
+/* What is known of one task, whose support rows come first. Matrices lie row by row,
  * `wide` numbers from a row to the next one. */
 typedef struct {
-    ptrdiff_t n, m; /* rows, and those of the support */
+    ptrdiff_t first; /* its first row among those of all tasks */
+    ptrdiff_t n, m;  /* rows, and those of the support */
     ptrdiff_t p, q; /* linear features, coordinates */
     ptrdiff_t wide_m, wide_p, wide_q;
-    ptrdiff_t *index;
     REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
     REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
     REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
@@ -27,7 +27,6 @@ static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *ta
     ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q);
     task->p = p, task->q = q, task->wide_p = wide_p, task->wide_q = wide_q;
     task->wide_m = wide;
-    task->index = take(arena, (size_t)n * sizeof(ptrdiff_t));
     REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance, &task->sums};
     for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
         *by_row[i] = NAME(numbers)(arena, n);
@@ -83,18 +82,23 @@ static void NAME(describe_row)(const Process *problem, ptrdiff_t row, REAL *line
     for (ptrdiff_t j = 0; j < problem->n_smooth; j++) place[d + j] = across * u[j];
 }
 
-/* The real rows of a task. */
-static void NAME(start_process)(const Process *problem, ptrdiff_t t, PROCESS *task)
+/* Go on to the rows of the next task, or to those of the first one. */
+static void NAME(find_rows)(const Process *problem, ptrdiff_t t, PROCESS *task)
 {
     const uint8_t *mask = problem->mask + t * problem->n_rows;
-    task->n = 0;
+    task->first = t ? task->first + task->n : 0;
+    task->n = task->m = 0;
     for (ptrdiff_t i = 0; i < problem->n_rows; i++) {
-        if (i == problem->n_support) task->m = task->n;
-        if (mask[i]) task->index[task->n++] = t * problem->n_rows + i;
+        task->n += mask[i] != 0;
+        if (i < problem->n_support) task->m = task->n;
     }
-    if (problem->n_support == problem->n_rows) task->m = task->n;
+}
+
+/* What the kernel reads of the rows of a task. */
+static void NAME(start_process)(const Process *problem, PROCESS *task)
+{
     for (ptrdiff_t i = 0; i < task->n; i++)
-        NAME(describe_row)(problem, task->index[i], task->linear + i * task->wide_p,
+        NAME(describe_row)(problem, task->first + i, task->linear + i * task->wide_p,
                            task->place + i * task->wide_q);
     /* distances are the same from amid the rows, and large numbers do not cancel */
     for (ptrdiff_t j = 0; j < task->q; j++) {
@@ -169,7 +173,7 @@ static void NAME(solve)(const Process *problem, PROCESS *task)
     REAL trace = 0;
     memcpy(task->cov, task->kernel, (size_t)(m * wide) * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
-        task->cov[s * wide + s] += noise[task->index[s]];
+        task->cov[s * wide + s] += noise[task->first + s];
         trace += task->cov[s * wide + s];
     }
     for (ptrdiff_t s = 0; s < m; s++)
@@ -179,7 +183,7 @@ static void NAME(solve)(const Process *problem, PROCESS *task)
     memset(task->values, 0, (size_t)wide * sizeof(REAL));
     memset(task->solved, 0, (size_t)wide * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
-        REAL residual = Y[task->index[s]] - mean[task->index[s]];
+        REAL residual = Y[task->first + s] - mean[task->first + s];
         const REAL *column = task->factor_t + s * wide;
         for (ptrdiff_t i = 0; i < m; i++) task->values[i] += residual * column[i];
     }
@@ -201,7 +205,7 @@ static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weigh
     for (ptrdiff_t i = task->m; i < task->n; i++) {
         const REAL *white = task->white + (i - task->m) * task->wide_m;
         const REAL *linear = task->linear + i * task->wide_p;
-        ptrdiff_t row = task->index[i];
+        ptrdiff_t row = task->first + i;
         REAL mean = prior_mean[row], variance = *(const REAL *)problem->variance;
         for (ptrdiff_t j = 0; j < task->p; j++) variance += linear[j] * linear[j];
         for (ptrdiff_t s = 0; s < task->m; s++) {
@@ -244,8 +248,8 @@ static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
         REAL *row = task->to_kernel + s * wide;
         for (ptrdiff_t j = 0; j < m; j++)
             row[j] -= task->of_residual[s] * task->solved[j];
-        ((REAL *)problem->mean_out)[task->index[s]] = -task->of_residual[s];
-        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+        ((REAL *)problem->mean_out)[task->first + s] = -task->of_residual[s];
+        ((REAL *)problem->noise_out)[task->first + s] = row[s];
     }
 }
 
@@ -262,8 +266,8 @@ static double NAME(support_loss)(const Process *problem, PROCESS *task, REAL wei
         loss -= log((double)task->factor[s * wide + s]);
         for (ptrdiff_t j = 0; j < m; j++)
             row[j] = (REAL)0.5 * weight * (row[j] - solved * task->solved[j]);
-        ((REAL *)problem->mean_out)[task->index[s]] = -weight * solved;
-        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+        ((REAL *)problem->mean_out)[task->first + s] = -weight * solved;
+        ((REAL *)problem->noise_out)[task->first + s] = row[s];
     }
     return weight * loss;
 }
@@ -313,12 +317,13 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     for (ptrdiff_t i = 0; i < task->n; i++) {
         const REAL *linear = task->to_linear + i * task->wide_p;
         const REAL *place = task->to_place + i * task->wide_q;
-        const REAL *x = (const REAL *)problem->X + task->index[i] * d;
+        ptrdiff_t row = task->first + i;
+        const REAL *x = (const REAL *)problem->X + row * d;
         *(REAL *)problem->constant_out += linear[0];
         for (ptrdiff_t j = 0; j < d; j++) column[j] += linear[1 + j] * x[j];
         for (ptrdiff_t j = 0; j < d; j++) length[j] += place[j] * x[j];
-        REAL *to_z = (REAL *)problem->linear_out + task->index[i] * problem->n_linear;
-        REAL *to_u = (REAL *)problem->smooth_out + task->index[i] * problem->n_smooth;
+        REAL *to_z = (REAL *)problem->linear_out + row * problem->n_linear;
+        REAL *to_u = (REAL *)problem->smooth_out + row * problem->n_smooth;
         for (ptrdiff_t j = 0; j < problem->n_linear; j++)
             to_z[j] = (REAL)problem->linear_scale * linear[1 + d + j];
         for (ptrdiff_t j = 0; j < problem->n_smooth; j++)
@@ -326,19 +331,10 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
-/* How many of the rows of a task that are scored are real. */
-static ptrdiff_t NAME(count_scored)(const Process *problem, ptrdiff_t t)
-{
-    const uint8_t *mask = problem->mask + t * problem->n_rows;
-    ptrdiff_t n = 0, first = problem->is_marginal ? 0 : problem->n_support;
-    for (ptrdiff_t i = first; i < problem->n_rows; i++) n += mask[i] != 0;
-    return n;
-}
-
 /* The mean over a task's own query rows, then over the tasks that have any; of marginal
  * likelihoods the mean over all rows. What the gradients are written to is zero at
  * first. */
-static int NAME(condition)(const Process *problem)
+static int NAME(likelihood)(const Process *problem)
 {
     PROCESS task;
     Arena arena = {NULL, 0};
@@ -350,19 +346,21 @@ static int NAME(condition)(const Process *problem)
     arena.used = (size_t)(-(intptr_t)arena.base & 63);
     NAME(take_process)(&arena, problem, &task);
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
-        n_rows += NAME(count_scored)(problem, t);
-        n_tasks += NAME(count_scored)(problem, t) > 0;
+        NAME(find_rows)(problem, t, &task);
+        n_rows += task.n, n_tasks += task.n > task.m;
     }
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
-        ptrdiff_t n = NAME(count_scored)(problem, t);
-        if (!n) continue;
-        NAME(start_process)(problem, t, &task);
+        NAME(find_rows)(problem, t, &task);
+        ptrdiff_t n_query = task.n - task.m;
+        if (!(problem->is_marginal ? task.n : n_query)) continue;
+        NAME(start_process)(problem, &task);
         NAME(fill_kernel)(problem, &task);
         NAME(solve)(problem, &task);
         if (problem->is_marginal) {
             loss += NAME(support_loss)(problem, &task, 1 / (REAL)n_rows);
         } else {
-            loss += NAME(query_loss)(problem, &task, 1 / ((REAL)n * (REAL)n_tasks));
+            REAL weight = 1 / ((REAL)n_query * (REAL)n_tasks);
+            loss += NAME(query_loss)(problem, &task, weight);
             NAME(kernel_gradient)(problem, &task);
         }
         of_variance += NAME(rows_gradient)(problem, &task);
