@@ -108,6 +108,8 @@ typedef struct {
     void *constant_out, *column_out, *length_out;
     void *variance_out; /* by its logarithm */
     int64_t instructions;
+    int64_t variance_step; /* 1 where each task has a variance of its own, or 0 */
+    void *factor_out, *values_out; /* the solution, (n_tasks, n_rows, ...) */
 } Process;
 
 /* Memory that is handed out piece by piece; without `base` it is only counted. */
@@ -231,12 +233,12 @@ WITHOUT
 
 typedef int (*Function)(const Problem *);
 typedef int (*Activation)(int64_t, int64_t, void *, void *);
-typedef int (*Likelihood)(const Process *);
+typedef int (*Solver)(const Process *);
 typedef struct {
     const char *name;
     Function adapt[2], differentiate[2], predict[2]; /* float, double */
     Activation activate[2];
-    Likelihood likelihood[2];
+    Solver likelihood[2], solve_support[2];
 } Instructions;
 
 #define PAIR(function, name) {function##_float_##name, function##_double_##name}
@@ -246,7 +248,8 @@ typedef struct {
      PAIR(differentiate, name),                                            \
      PAIR(predict, name),                                                  \
      PAIR(activate_numbers, name),                                         \
-     PAIR(likelihood, name)}
+     PAIR(likelihood, name),                                               \
+     PAIR(solve_support, name)}
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
@@ -295,6 +298,11 @@ EXPORT int activate(int64_t instructions, int64_t is_double, int64_t activation,
 EXPORT int likelihood(const Process *problem)
 {
     return TABLES[problem->instructions].likelihood[problem->is_double](problem);
+}
+
+EXPORT int solve_support(const Process *problem)
+{
+    return TABLES[problem->instructions].solve_support[problem->is_double](problem);
 }
 
 /* Tools that build extensions of Python ask for it; nothing imports this one. */

@@ -10,6 +10,7 @@ typedef struct {
     ptrdiff_t n, m;  /* rows, and those of the support */
     ptrdiff_t p, q; /* linear features, coordinates */
     ptrdiff_t wide_m, wide_p, wide_q;
+    REAL variance; /* of the smooth part of the kernel */
     REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
     REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
     REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
@@ -86,6 +87,7 @@ static void NAME(describe_row)(const Process *problem, ptrdiff_t row, REAL *line
 static void NAME(find_rows)(const Process *problem, ptrdiff_t t, PROCESS *task)
 {
     const uint8_t *mask = problem->mask + t * problem->n_rows;
+    task->variance = ((const REAL *)problem->variance)[t * problem->variance_step];
     task->first = t ? task->first + task->n : 0;
     task->n = task->m = 0;
     for (ptrdiff_t i = 0; i < problem->n_rows; i++) {
@@ -120,9 +122,8 @@ static void NAME(start_process)(const Process *problem, PROCESS *task)
 }
 
 /* K of all rows with the support, and its smooth part S. */
-static void NAME(fill_kernel)(const Process *problem, PROCESS *task)
+static void NAME(fill_kernel)(PROCESS *task)
 {
-    REAL variance = *(const REAL *)problem->variance;
     NAME(times)(task->n, task->q, task->place, task->wide_q, 1, task->place_t,
                 task->wide_m, NULL, task->smooth);
     for (ptrdiff_t i = 0; i < task->n; i++) {
@@ -132,7 +133,7 @@ static void NAME(fill_kernel)(const Process *problem, PROCESS *task)
             row[s] = (REAL)-0.5 * (distance < 0 ? 0 : distance);
         }
         for (ptrdiff_t s = 0; s < task->m; s++)
-            row[s] = variance * NAME(exponential)(row[s], 0);
+            row[s] = task->variance * NAME(exponential)(row[s], 0);
     }
     NAME(times)(task->n, task->p, task->linear, task->wide_p, 1, task->linear_t,
                 task->wide_m, task->smooth, task->kernel);
@@ -206,7 +207,7 @@ static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weigh
         const REAL *white = task->white + (i - task->m) * task->wide_m;
         const REAL *linear = task->linear + i * task->wide_p;
         ptrdiff_t row = task->first + i;
-        REAL mean = prior_mean[row], variance = *(const REAL *)problem->variance;
+        REAL mean = prior_mean[row], variance = task->variance;
         for (ptrdiff_t j = 0; j < task->p; j++) variance += linear[j] * linear[j];
         for (ptrdiff_t s = 0; s < task->m; s++) {
             mean += white[s] * task->values[s];
@@ -282,12 +283,12 @@ static void NAME(row_gradient)(const PROCESS *task, const REAL *rows, ptrdiff_t 
 }
 
 /* By linear features, coordinates and the variance; the kernel's becomes S's. */
-static double NAME(rows_gradient)(const Process *problem, PROCESS *task)
+static double NAME(rows_gradient)(PROCESS *task)
 {
     double of_variance = 0;
     NAME(row_gradient)(task, task->linear, task->wide_p, task->to_linear);
     for (ptrdiff_t i = task->m; i < task->n; i++) {
-        of_variance += task->of_variance[i] * *(const REAL *)problem->variance;
+        of_variance += task->of_variance[i] * task->variance;
         for (ptrdiff_t j = 0; j < task->p; j++)
             task->to_linear[i * task->wide_p + j] +=
                 2 * task->of_variance[i] * task->linear[i * task->wide_p + j];
@@ -331,20 +332,30 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
+/* --- what is called ---------------------------------------------------------------- */
+
+/* Take room for the largest task. */
+static int NAME(open_process)(Arena *arena, const Process *problem, PROCESS *task)
+{
+    arena->base = NULL, arena->used = 0;
+    NAME(take_process)(arena, problem, task); /* counts only */
+    arena->base = calloc(1, arena->used + 64);
+    if (!arena->base) return OUT_OF_MEMORY;
+    arena->used = (size_t)(-(intptr_t)arena->base & 63);
+    NAME(take_process)(arena, problem, task);
+    return 0;
+}
+
 /* The mean over a task's own query rows, then over the tasks that have any; of marginal
  * likelihoods the mean over all rows. What the gradients are written to is zero at
  * first. */
 static int NAME(likelihood)(const Process *problem)
 {
     PROCESS task;
-    Arena arena = {NULL, 0};
+    Arena arena;
     ptrdiff_t n_tasks = 0, n_rows = 0;
     double loss = 0, of_variance = 0;
-    NAME(take_process)(&arena, problem, &task); /* counts only */
-    arena.base = calloc(1, arena.used + 64);
-    if (!arena.base) return OUT_OF_MEMORY;
-    arena.used = (size_t)(-(intptr_t)arena.base & 63);
-    NAME(take_process)(&arena, problem, &task);
+    if (NAME(open_process)(&arena, problem, &task)) return OUT_OF_MEMORY;
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
         NAME(find_rows)(problem, t, &task);
         n_rows += task.n, n_tasks += task.n > task.m;
@@ -354,7 +365,7 @@ static int NAME(likelihood)(const Process *problem)
         ptrdiff_t n_query = task.n - task.m;
         if (!(problem->is_marginal ? task.n : n_query)) continue;
         NAME(start_process)(problem, &task);
-        NAME(fill_kernel)(problem, &task);
+        NAME(fill_kernel)(&task);
         NAME(solve)(problem, &task);
         if (problem->is_marginal) {
             loss += NAME(support_loss)(problem, &task, 1 / (REAL)n_rows);
@@ -363,11 +374,46 @@ static int NAME(likelihood)(const Process *problem)
             loss += NAME(query_loss)(problem, &task, weight);
             NAME(kernel_gradient)(problem, &task);
         }
-        of_variance += NAME(rows_gradient)(problem, &task);
+        of_variance += NAME(rows_gradient)(&task);
         NAME(hand_rows_out)(problem, &task);
     }
     *(REAL *)problem->loss = (REAL)loss;
     *(REAL *)problem->variance_out = (REAL)of_variance;
+    free(arena.base);
+    return 0;
+}
+
+/* M and v of a task among the places of its rows, those of an identity and of zero where
+ * there is no row. */
+static void NAME(hand_solution_out)(const Process *problem, ptrdiff_t t,
+                                    const PROCESS *task)
+{
+    ptrdiff_t n = problem->n_rows, row = 0;
+    const uint8_t *mask = problem->mask + t * n;
+    REAL *factor = (REAL *)problem->factor_out + t * n * n;
+    REAL *values = (REAL *)problem->values_out + t * n;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL *own = task->factor + row * task->wide_m;
+        for (ptrdiff_t j = 0; j < n; j++)
+            factor[i * n + j] = mask[i] && mask[j] ? *own++ : i == j;
+        values[i] = mask[i] ? task->values[row] : 0;
+        row += mask[i] != 0;
+    }
+}
+
+/* The solution of tasks that are all support. */
+static int NAME(solve_support)(const Process *problem)
+{
+    PROCESS task;
+    Arena arena;
+    if (NAME(open_process)(&arena, problem, &task)) return OUT_OF_MEMORY;
+    for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
+        NAME(find_rows)(problem, t, &task);
+        NAME(start_process)(problem, &task);
+        NAME(fill_kernel)(&task);
+        NAME(solve)(problem, &task);
+        NAME(hand_solution_out)(problem, t, &task);
+    }
     free(arena.base);
     return 0;
 }

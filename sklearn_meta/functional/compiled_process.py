@@ -89,7 +89,28 @@ class Process(ctypes.Structure):
         *((f"{name}_out", c_void_p) for name in ("constant", "column", "length")),
         ("variance_out", c_void_p),
         ("instructions", c_int64),
+        ("variance_step", c_int64),
+        *((f"{name}_out", c_void_p) for name in ("factor", "values")),
     ]
+
+    def run(self, function: str) -> None:
+        """Call a function of the library.
+
+        Raises
+        ------
+        MemoryError
+            If a task does not fit.
+        """
+        library = load_library()
+        if library is None:
+            raise RuntimeError(
+                "expected the compiled engine; it is not there. Ask `has_process`."
+            )
+        self.instructions = library.widest_instructions()
+        if getattr(library, function)(ctypes.byref(self)):
+            raise MemoryError(
+                f"expected room for a task of {self.n_rows} rows; got none."
+            )
 
 
 def has_process(support: Tensor) -> bool:
@@ -229,11 +250,6 @@ def _run(
     rows: _Rows, features: Features, numbers: list[Tensor]
 ) -> tuple[Tensor, list[Tensor | None], list[Tensor]]:
     """The loss, and its gradients by the features and by the scales."""
-    library = load_library()
-    if library is None:
-        raise RuntimeError(
-            "expected the compiled engine; it is not there. Ask `has_process`."
-        )
     X = rows.X
     parts = [None if part is None else part.contiguous() for part in features]
     known = [X.contiguous(), *parts, rows.Y.contiguous(), rows.mask.contiguous()]
@@ -250,11 +266,8 @@ def _run(
         *map(_address, (*known, *numbers)),
         *rows.limits,
         *map(_address, (loss, *of_parts, *of_numbers)),
-        library.widest_instructions(),
     )
-    if library.likelihood(ctypes.byref(problem)):
-        n_rows = rows.mask.shape[1]
-        raise MemoryError(f"expected room for a task of {n_rows} rows; got none.")
+    problem.run("likelihood")
     return loss, of_parts, of_numbers
 
 

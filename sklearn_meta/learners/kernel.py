@@ -14,7 +14,6 @@ from sklearn_meta.functional import (
     check_row_independent,
     condition_on_support,
     gaussian_nll,
-    inverse_factor,
     kernel_diagonal,
     kernel_matrix,
     log_marginal_likelihood,
@@ -31,6 +30,7 @@ from sklearn_meta.functional.compiled_process import (
     process_loss,
 )
 from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
+from sklearn_meta.functional.support import solve_support
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
@@ -215,15 +215,15 @@ class KernelLearner(Learner):
         """
         X = zero_padding(X_support, support_mask)
         rows, mean, noise = self._describe(X)
-        kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
-        factor = inverse_factor(kernel, noise, support_mask)
         residual = _residual(Y_support, support_mask, mean)
+        factor, values = solve_support(
+            rows, 2 * self.log_smooth, noise, residual, support_mask
+        )
         return {
             "linear": rows.linear,
             "coordinates": rows.coordinates,
-            # LAPACK leaves columns adjacent; a file and an index make rows so
-            "factor": factor.contiguous(),
-            "values": (factor @ residual.unsqueeze(-1)).squeeze(-1),
+            "factor": factor,
+            "values": values,
             "mask": support_mask,
         }
 
