@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sklearn_meta.episodes import as_tensor, stack_rows, task_chunks
 
-__all__ = ["AdaptedTasks", "adapt_in_chunks"]
+__all__ = ["AdaptedTasks", "adapt_in_chunks", "adapt_to_stack"]
 
 # padded rows that go through the learner at once; bounds the memory of activations
 MAX_ROWS = 16384
@@ -144,7 +144,7 @@ def adapt_in_chunks(
     """
     if len(sizes) == 1:
         # a state may hold on to its rows, which are not to be the caller's
-        state = _adapt_to_stack(learner, X.copy(), Y, sizes, device)
+        state = adapt_to_stack(learner, X.copy(), Y, sizes, device)
         return AdaptedTasks([state], np.zeros(1, int), np.zeros(1, int))
     starts = np.cumsum(sizes) - sizes
     chunk, slot = np.empty(len(sizes), int), np.empty(len(sizes), int)
@@ -152,7 +152,7 @@ def adapt_in_chunks(
     for c, tasks in enumerate(task_chunks(sizes, _most_rows(learner, device))):
         rows = row_numbers(starts[tasks], sizes[tasks])
         stack = (X.take(rows, 0), Y.take(rows, 0), sizes[tasks], device)
-        states.append(_adapt_to_stack(learner, *stack, max_bytes=room))
+        states.append(adapt_to_stack(learner, *stack, max_bytes=room))
         room -= count_bytes(states[-1])
         chunk[tasks], slot[tasks] = c, np.arange(len(tasks))
     return AdaptedTasks(states, chunk, slot)
@@ -166,7 +166,7 @@ def _most_rows(learner: nn.Module, device: torch.device) -> int:
     return MAX_ROWS_BY_TASK if by_task else MAX_CACHED_ROWS
 
 
-def _adapt_to_stack(
+def adapt_to_stack(
     learner: nn.Module,
     X: np.ndarray,
     Y: np.ndarray,
@@ -174,7 +174,21 @@ def _adapt_to_stack(
     device: torch.device,
     max_bytes: float = np.inf,
 ) -> State:
-    """Adapt to tasks that go through the learner at once; shorten a large state."""
+    """Adapt a learner to tasks that go through it at once.
+
+    Parameters
+    ----------
+    learner, X, Y, sizes, device
+        As of `adapt_in_chunks`.
+    max_bytes : float, default=inf
+        A larger state is replaced by the support that it is made from, if that is
+        smaller.
+
+    Returns
+    -------
+    state : dict
+        A tree of tensors, tasks first.
+    """
     X_stack, mask = stack_rows(X, sizes, device, DTYPE)
     Y_stack = (
         as_tensor(Y[None], device, DTYPE)

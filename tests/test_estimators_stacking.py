@@ -134,6 +134,17 @@ def test_stacking_when_copied_then_adapting_does_not_reach_the_original():
     np.testing.assert_array_equal(model.predict(X_NEW), before)
 
 
+@pytest.mark.parametrize(
+    ("params", "n_processes"),
+    [({}, 2), ({"preset": "fast"}, 1), ({"preset": "fast", "estimators": []}, 2)],
+)
+def test_stacking_when_preset_is_fast_then_no_processes_are_started(
+    params, n_processes
+):
+    # they would take longer to start than its members take; the user's own may not
+    assert MetaStackingRegressor(**params, n_jobs=2)._n_processes() == n_processes
+
+
 def test_stacking_when_fitted_in_processes_then_the_same():
     # n_jobs changes the time only
     tasks = regression_tasks(6)

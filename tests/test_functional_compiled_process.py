@@ -1,7 +1,5 @@
 """Losses of a Gaussian process in C, their gradients, and where they give up."""
 
-import math
-
 import pytest
 import torch
 
@@ -32,12 +30,12 @@ def draw(*shape):
 def problem():
     """Rows, targets and mask of ragged tasks, then features and scales."""
     torch.manual_seed(0)
-    shape = N_TASKS, N_ROWS
-    mask = torch.rand(shape) < 0.7
+    mask = torch.rand(N_TASKS, N_ROWS) < 0.7
     mask[0, :N_SUPPORT] = False  # no support
     mask[1, N_SUPPORT:] = False  # no query
-    features = draw(*shape, 2), draw(*shape, 3), draw(*shape), draw(*shape)
-    rows = draw(*shape, 2).detach(), draw(*shape).detach(), mask
+    n = int(mask.sum())
+    features = draw(n, 2), draw(n, 3), draw(n), draw(n)
+    rows = draw(n, 2).detach(), draw(n).detach(), mask
     return rows, features, (draw(), draw(2), draw(2), draw())
 
 
@@ -58,28 +56,10 @@ def test_process_loss_has_the_derivatives_of_finite_differences(problem):
     assert torch.autograd.gradcheck(of_inputs, (*features, *scales))
 
 
-def test_process_loss_when_padding_holds_anything_is_the_same(problem):
-    """The mask alone tells which rows a task has."""
-    (X, Y, mask), (*others, log_noise), scales = problem
-    features = Features(*others, log_noise.exp())
-    expected = process_loss(X, Y, mask, N_SUPPORT, features, Scales(*scales), LIMITS)
-    X, Y = torch.where(mask[..., None], X, math.nan), torch.where(mask, Y, math.nan)
-    odd = Features(
-        *(torch.where(m, f, math.nan) for f, m in with_masks(features, mask))
-    )
-    found = process_loss(X, Y, mask, N_SUPPORT, odd, Scales(*scales), LIMITS)
-    torch.testing.assert_close(found, expected)
-
-
-def with_masks(features, mask):
-    """Pair features with masks of as many axes."""
-    return [(f, mask[..., None] if f.ndim == 3 else mask) for f in features]
-
-
 def test_process_loss_when_a_covariance_has_no_factor_is_nan(problem):
     """The outer loop looks at the loss, and goes back to sound weights."""
     rows, (*others, _), scales = problem
-    features = Features(*others, torch.full((N_TASKS, N_ROWS), -1e3).double())
+    features = Features(*others, torch.full_like(rows[1], -1e3))
     found = process_loss(*rows, N_SUPPORT, features, Scales(*scales), LIMITS)
     assert found.isnan()
 
@@ -110,20 +90,16 @@ def test_marginal_loss_has_the_derivatives_of_finite_differences(problem):
 def test_marginal_loss_by_the_chain_rule_is_that_of_one_row_after_another(problem):
     """A density is that of the first rows times that of the last row given them."""
     (X, Y, _), (*others, log_noise), scales = problem
-    rows = X, Y, torch.ones(Y.shape, dtype=torch.bool)
+    n, known = len(X), (Scales(*scales), LIMITS)
     features = Features(*others, log_noise.exp())
+    mask = torch.ones(1, n, dtype=torch.bool)
 
-    def first(n):
-        parts = [part[:, :n] for part in (*rows, *features)]
-        return *parts[:3], Features(*parts[3:]), Scales(*scales), LIMITS
+    def density(n):
+        own = [part[:n] for part in features]
+        return n * marginal_loss(X[:n], Y[:n], mask[:, :n], Features(*own), *known)
 
-    steps = [
-        N_ROWS * marginal_loss(*first(N_ROWS)),
-        (N_ROWS - 1) * marginal_loss(*first(N_ROWS - 1)),
-    ]
-    X, Y, mask, *known = first(N_ROWS)
-    last = process_loss(X, Y, mask, N_ROWS - 1, *known)
-    torch.testing.assert_close(steps[0] - steps[1], last)
+    last = process_loss(X, Y, mask, n - 1, features, *known)
+    torch.testing.assert_close(density(n) - density(n - 1), last)
 
 
 def test_has_process_when_the_support_is_large_is_false():

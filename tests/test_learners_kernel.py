@@ -76,6 +76,23 @@ def test_training_loss_in_c_equals_that_of_the_prediction(kind, dropout):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@each_kind
+def test_losses_when_padding_holds_anything_are_the_same(kind):
+    # The mask alone tells which rows a task has.
+    learner, (X, Y, mask, Q) = disturbed(kind), episode()
+    scored = mask[:, 1:]
+
+    def losses(fill):
+        X_odd, Y_odd = (torch.where(mask[..., None], part, fill) for part in (X, Y))
+        Q_odd = torch.where(scored[..., None], Q, fill)
+        target = Q_odd.sum(-1, keepdim=True)
+        rows = X_odd, Y_odd, mask, Q_odd, target, scored
+        loss = learner.training_loss(*rows, criterion=gaussian_nll)
+        return loss, learner.marginal_loss(X_odd, Y_odd, mask)
+
+    torch.testing.assert_close(losses(1e3), losses(0.0))
+
+
 @needs_library
 @each_kind
 def test_marginal_loss_in_c_equals_that_of_torch(kind, monkeypatch):

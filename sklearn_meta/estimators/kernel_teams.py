@@ -14,7 +14,7 @@ import torch
 
 from sklearn_meta.estimators.kernel import DeepKernelRegressor
 from sklearn_meta.learners.kernel_team import team_of, team_shape
-from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
+from sklearn_meta.serving import AdaptedTasks, adapt_to_stack
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import one_thread
 
@@ -104,14 +104,14 @@ def _adapt_team(models: list[Any], rows: list[TaskRows]) -> None:
     encoded = [m._encode_support(own) for m, own in zip(models, rows, strict=True)]
     device = models[0].device_
     with one_thread(device):
-        together = adapt_in_chunks(
+        together = adapt_to_stack(
             team_of([model.learner_ for model in models]),
             np.concatenate([m._scale(r.X) for m, r in zip(models, rows, strict=True)]),
             np.concatenate([targets for targets, _ in encoded]),
             np.repeat(rows[0].sizes, len(models)),
             device,
         )
-    names, parts = zip(*together.states[0].items(), strict=True)
+    names, parts = zip(*together.items(), strict=True)
     # views: copies of all parts for each member would take as long as the mathematics
     states = zip(*(part.split(1) for part in parts), strict=True)
     for model, own, (_, attributes), state in zip(

@@ -185,7 +185,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
             folds + whole,
             names=self.names_,
             classes=classes,
-            n_jobs=self.n_jobs,
+            n_jobs=self._n_processes(),
             verbose=self.verbose,
         )
         self._drop_unfitted(list(by_name), checkpoint)
@@ -238,6 +238,10 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
     def _shared_classes(self) -> np.ndarray | None:
         """Return the labels where they mean the same in every task."""
         return None
+
+    def _n_processes(self) -> int | None:
+        """Return how many processes fit the members."""
+        return self.n_jobs
 
     def _shot_grid(self) -> list[int]:
         """Return the numbers of shots at which members are weighed."""

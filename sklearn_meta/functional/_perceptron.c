@@ -97,9 +97,10 @@ typedef struct {
     int64_t is_double, n_tasks, n_rows, n_support; /* the support rows come first */
     int64_t n_columns, n_linear, n_smooth;
     int64_t is_marginal; /* the loss is that of the rows, all of which are support */
-    const void *X, *linear, *smooth; /* (n_tasks, n_rows, ...), learned features */
-    const void *mean, *noise, *Y;    /* (n_tasks, n_rows) */
-    const uint8_t *mask;
+    /* of the real rows, task by task: (n, ...), the latter two learned features */
+    const void *X, *linear, *smooth;
+    const void *mean, *noise, *Y; /* (n,) */
+    const uint8_t *mask;          /* (n_tasks, n_rows), 0 where there is no real row */
     const void *constant, *column, *length, *variance;
     double linear_scale, smooth_scale; /* of the learned features */
     double least_variance;
@@ -108,6 +109,8 @@ typedef struct {
     void *constant_out, *column_out, *length_out;
     void *variance_out; /* by its logarithm */
     int64_t instructions;
+    int64_t variance_step; /* 1 where each task has a variance of its own, or 0 */
+    void *factor_out, *values_out; /* the solution, (n_tasks, n_rows, ...) */
 } Process;
 
 /* Memory that is handed out piece by piece; without `base` it is only counted. */
@@ -231,12 +234,12 @@ WITHOUT
 
 typedef int (*Function)(const Problem *);
 typedef int (*Activation)(int64_t, int64_t, void *, void *);
-typedef int (*Condition)(const Process *);
+typedef int (*Solver)(const Process *);
 typedef struct {
     const char *name;
     Function adapt[2], differentiate[2], predict[2]; /* float, double */
     Activation activate[2];
-    Condition condition[2];
+    Solver likelihood[2], solve_support[2];
 } Instructions;
 
 #define PAIR(function, name) {function##_float_##name, function##_double_##name}
@@ -246,7 +249,8 @@ typedef struct {
      PAIR(differentiate, name),                                            \
      PAIR(predict, name),                                                  \
      PAIR(activate_numbers, name),                                         \
-     PAIR(condition, name)}
+     PAIR(likelihood, name),                                               \
+     PAIR(solve_support, name)}
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
@@ -292,9 +296,14 @@ EXPORT int activate(int64_t instructions, int64_t is_double, int64_t activation,
     return TABLES[instructions].activate[is_double](activation, n, z, slope);
 }
 
-EXPORT int condition(const Process *problem)
+EXPORT int likelihood(const Process *problem)
 {
-    return TABLES[problem->instructions].condition[problem->is_double](problem);
+    return TABLES[problem->instructions].likelihood[problem->is_double](problem);
+}
+
+EXPORT int solve_support(const Process *problem)
+{
+    return TABLES[problem->instructions].solve_support[problem->is_double](problem);
 }
 
 /* Tools that build extensions of Python ask for it; nothing imports this one. */

@@ -3,13 +3,14 @@
  * set of instructions: a template, see _perceptron.c. compiled_process.py derives the formulas; the names here are those.
  */
 
-/* What is known of one task: its real rows, the support first. Matrices lie row by row,
+/* What is known of one task, whose support rows come first. Matrices lie row by row,
  * `wide` numbers from a row to the next one. */
 typedef struct {
-    ptrdiff_t n, m; /* rows, and those of the support */
+    ptrdiff_t first; /* its first row among those of all tasks */
+    ptrdiff_t n, m;  /* rows, and those of the support */
     ptrdiff_t p, q; /* linear features, coordinates */
     ptrdiff_t wide_m, wide_p, wide_q;
-    ptrdiff_t *index;
+    REAL variance; /* of the smooth part of the kernel */
     REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
     REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
     REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
@@ -27,7 +28,6 @@ static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *ta
     ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q);
     task->p = p, task->q = q, task->wide_p = wide_p, task->wide_q = wide_q;
     task->wide_m = wide;
-    task->index = take(arena, (size_t)n * sizeof(ptrdiff_t));
     REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance, &task->sums};
     for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
         *by_row[i] = NAME(numbers)(arena, n);
@@ -83,18 +83,24 @@ static void NAME(describe_row)(const Process *problem, ptrdiff_t row, REAL *line
     for (ptrdiff_t j = 0; j < problem->n_smooth; j++) place[d + j] = across * u[j];
 }
 
-/* The real rows of a task. */
-static void NAME(start_process)(const Process *problem, ptrdiff_t t, PROCESS *task)
+/* Go on to the rows of the next task, or to those of the first one. */
+static void NAME(find_rows)(const Process *problem, ptrdiff_t t, PROCESS *task)
 {
     const uint8_t *mask = problem->mask + t * problem->n_rows;
-    task->n = 0;
+    task->variance = ((const REAL *)problem->variance)[t * problem->variance_step];
+    task->first = t ? task->first + task->n : 0;
+    task->n = task->m = 0;
     for (ptrdiff_t i = 0; i < problem->n_rows; i++) {
-        if (i == problem->n_support) task->m = task->n;
-        if (mask[i]) task->index[task->n++] = t * problem->n_rows + i;
+        task->n += mask[i] != 0;
+        if (i < problem->n_support) task->m = task->n;
     }
-    if (problem->n_support == problem->n_rows) task->m = task->n;
+}
+
+/* What the kernel reads of the rows of a task. */
+static void NAME(start_process)(const Process *problem, PROCESS *task)
+{
     for (ptrdiff_t i = 0; i < task->n; i++)
-        NAME(describe_row)(problem, task->index[i], task->linear + i * task->wide_p,
+        NAME(describe_row)(problem, task->first + i, task->linear + i * task->wide_p,
                            task->place + i * task->wide_q);
     /* distances are the same from amid the rows, and large numbers do not cancel */
     for (ptrdiff_t j = 0; j < task->q; j++) {
@@ -116,9 +122,8 @@ static void NAME(start_process)(const Process *problem, ptrdiff_t t, PROCESS *ta
 }
 
 /* K of all rows with the support, and its smooth part S. */
-static void NAME(fill_kernel)(const Process *problem, PROCESS *task)
+static void NAME(fill_kernel)(PROCESS *task)
 {
-    REAL variance = *(const REAL *)problem->variance;
     NAME(times)(task->n, task->q, task->place, task->wide_q, 1, task->place_t,
                 task->wide_m, NULL, task->smooth);
     for (ptrdiff_t i = 0; i < task->n; i++) {
@@ -128,7 +133,7 @@ static void NAME(fill_kernel)(const Process *problem, PROCESS *task)
             row[s] = (REAL)-0.5 * (distance < 0 ? 0 : distance);
         }
         for (ptrdiff_t s = 0; s < task->m; s++)
-            row[s] = variance * NAME(exponential)(row[s], 0);
+            row[s] = task->variance * NAME(exponential)(row[s], 0);
     }
     NAME(times)(task->n, task->p, task->linear, task->wide_p, 1, task->linear_t,
                 task->wide_m, task->smooth, task->kernel);
@@ -169,7 +174,7 @@ static void NAME(solve)(const Process *problem, PROCESS *task)
     REAL trace = 0;
     memcpy(task->cov, task->kernel, (size_t)(m * wide) * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
-        task->cov[s * wide + s] += noise[task->index[s]];
+        task->cov[s * wide + s] += noise[task->first + s];
         trace += task->cov[s * wide + s];
     }
     for (ptrdiff_t s = 0; s < m; s++)
@@ -179,7 +184,7 @@ static void NAME(solve)(const Process *problem, PROCESS *task)
     memset(task->values, 0, (size_t)wide * sizeof(REAL));
     memset(task->solved, 0, (size_t)wide * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
-        REAL residual = Y[task->index[s]] - mean[task->index[s]];
+        REAL residual = Y[task->first + s] - mean[task->first + s];
         const REAL *column = task->factor_t + s * wide;
         for (ptrdiff_t i = 0; i < m; i++) task->values[i] += residual * column[i];
     }
@@ -201,8 +206,8 @@ static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weigh
     for (ptrdiff_t i = task->m; i < task->n; i++) {
         const REAL *white = task->white + (i - task->m) * task->wide_m;
         const REAL *linear = task->linear + i * task->wide_p;
-        ptrdiff_t row = task->index[i];
-        REAL mean = prior_mean[row], variance = *(const REAL *)problem->variance;
+        ptrdiff_t row = task->first + i;
+        REAL mean = prior_mean[row], variance = task->variance;
         for (ptrdiff_t j = 0; j < task->p; j++) variance += linear[j] * linear[j];
         for (ptrdiff_t s = 0; s < task->m; s++) {
             mean += white[s] * task->values[s];
@@ -244,8 +249,8 @@ static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
         REAL *row = task->to_kernel + s * wide;
         for (ptrdiff_t j = 0; j < m; j++)
             row[j] -= task->of_residual[s] * task->solved[j];
-        ((REAL *)problem->mean_out)[task->index[s]] = -task->of_residual[s];
-        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+        ((REAL *)problem->mean_out)[task->first + s] = -task->of_residual[s];
+        ((REAL *)problem->noise_out)[task->first + s] = row[s];
     }
 }
 
@@ -262,8 +267,8 @@ static double NAME(support_loss)(const Process *problem, PROCESS *task, REAL wei
         loss -= log((double)task->factor[s * wide + s]);
         for (ptrdiff_t j = 0; j < m; j++)
             row[j] = (REAL)0.5 * weight * (row[j] - solved * task->solved[j]);
-        ((REAL *)problem->mean_out)[task->index[s]] = -weight * solved;
-        ((REAL *)problem->noise_out)[task->index[s]] = row[s];
+        ((REAL *)problem->mean_out)[task->first + s] = -weight * solved;
+        ((REAL *)problem->noise_out)[task->first + s] = row[s];
     }
     return weight * loss;
 }
@@ -278,12 +283,12 @@ static void NAME(row_gradient)(const PROCESS *task, const REAL *rows, ptrdiff_t 
 }
 
 /* By linear features, coordinates and the variance; the kernel's becomes S's. */
-static double NAME(rows_gradient)(const Process *problem, PROCESS *task)
+static double NAME(rows_gradient)(PROCESS *task)
 {
     double of_variance = 0;
     NAME(row_gradient)(task, task->linear, task->wide_p, task->to_linear);
     for (ptrdiff_t i = task->m; i < task->n; i++) {
-        of_variance += task->of_variance[i] * *(const REAL *)problem->variance;
+        of_variance += task->of_variance[i] * task->variance;
         for (ptrdiff_t j = 0; j < task->p; j++)
             task->to_linear[i * task->wide_p + j] +=
                 2 * task->of_variance[i] * task->linear[i * task->wide_p + j];
@@ -313,12 +318,13 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     for (ptrdiff_t i = 0; i < task->n; i++) {
         const REAL *linear = task->to_linear + i * task->wide_p;
         const REAL *place = task->to_place + i * task->wide_q;
-        const REAL *x = (const REAL *)problem->X + task->index[i] * d;
+        ptrdiff_t row = task->first + i;
+        const REAL *x = (const REAL *)problem->X + row * d;
         *(REAL *)problem->constant_out += linear[0];
         for (ptrdiff_t j = 0; j < d; j++) column[j] += linear[1 + j] * x[j];
         for (ptrdiff_t j = 0; j < d; j++) length[j] += place[j] * x[j];
-        REAL *to_z = (REAL *)problem->linear_out + task->index[i] * problem->n_linear;
-        REAL *to_u = (REAL *)problem->smooth_out + task->index[i] * problem->n_smooth;
+        REAL *to_z = (REAL *)problem->linear_out + row * problem->n_linear;
+        REAL *to_u = (REAL *)problem->smooth_out + row * problem->n_smooth;
         for (ptrdiff_t j = 0; j < problem->n_linear; j++)
             to_z[j] = (REAL)problem->linear_scale * linear[1 + d + j];
         for (ptrdiff_t j = 0; j < problem->n_smooth; j++)
@@ -326,50 +332,88 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
-/* How many of the rows of a task that are scored are real. */
-static ptrdiff_t NAME(count_scored)(const Process *problem, ptrdiff_t t)
+/* --- what is called ---------------------------------------------------------------- */
+
+/* Take room for the largest task. */
+static int NAME(open_process)(Arena *arena, const Process *problem, PROCESS *task)
 {
-    const uint8_t *mask = problem->mask + t * problem->n_rows;
-    ptrdiff_t n = 0, first = problem->is_marginal ? 0 : problem->n_support;
-    for (ptrdiff_t i = first; i < problem->n_rows; i++) n += mask[i] != 0;
-    return n;
+    arena->base = NULL, arena->used = 0;
+    NAME(take_process)(arena, problem, task); /* counts only */
+    arena->base = calloc(1, arena->used + 64);
+    if (!arena->base) return OUT_OF_MEMORY;
+    arena->used = (size_t)(-(intptr_t)arena->base & 63);
+    NAME(take_process)(arena, problem, task);
+    return 0;
 }
 
 /* The mean over a task's own query rows, then over the tasks that have any; of marginal
  * likelihoods the mean over all rows. What the gradients are written to is zero at
  * first. */
-static int NAME(condition)(const Process *problem)
+static int NAME(likelihood)(const Process *problem)
 {
     PROCESS task;
-    Arena arena = {NULL, 0};
+    Arena arena;
     ptrdiff_t n_tasks = 0, n_rows = 0;
     double loss = 0, of_variance = 0;
-    NAME(take_process)(&arena, problem, &task); /* counts only */
-    arena.base = calloc(1, arena.used + 64);
-    if (!arena.base) return OUT_OF_MEMORY;
-    arena.used = (size_t)(-(intptr_t)arena.base & 63);
-    NAME(take_process)(&arena, problem, &task);
+    if (NAME(open_process)(&arena, problem, &task)) return OUT_OF_MEMORY;
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
-        n_rows += NAME(count_scored)(problem, t);
-        n_tasks += NAME(count_scored)(problem, t) > 0;
+        NAME(find_rows)(problem, t, &task);
+        n_rows += task.n, n_tasks += task.n > task.m;
     }
     for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
-        ptrdiff_t n = NAME(count_scored)(problem, t);
-        if (!n) continue;
-        NAME(start_process)(problem, t, &task);
-        NAME(fill_kernel)(problem, &task);
+        NAME(find_rows)(problem, t, &task);
+        ptrdiff_t n_query = task.n - task.m;
+        if (!(problem->is_marginal ? task.n : n_query)) continue;
+        NAME(start_process)(problem, &task);
+        NAME(fill_kernel)(&task);
         NAME(solve)(problem, &task);
         if (problem->is_marginal) {
             loss += NAME(support_loss)(problem, &task, 1 / (REAL)n_rows);
         } else {
-            loss += NAME(query_loss)(problem, &task, 1 / ((REAL)n * (REAL)n_tasks));
+            REAL weight = 1 / ((REAL)n_query * (REAL)n_tasks);
+            loss += NAME(query_loss)(problem, &task, weight);
             NAME(kernel_gradient)(problem, &task);
         }
-        of_variance += NAME(rows_gradient)(problem, &task);
+        of_variance += NAME(rows_gradient)(&task);
         NAME(hand_rows_out)(problem, &task);
     }
     *(REAL *)problem->loss = (REAL)loss;
     *(REAL *)problem->variance_out = (REAL)of_variance;
+    free(arena.base);
+    return 0;
+}
+
+/* M and v of a task among the places of its rows, those of an identity and of zero where
+ * there is no row. */
+static void NAME(hand_solution_out)(const Process *problem, ptrdiff_t t,
+                                    const PROCESS *task)
+{
+    ptrdiff_t n = problem->n_rows, row = 0;
+    const uint8_t *mask = problem->mask + t * n;
+    REAL *factor = (REAL *)problem->factor_out + t * n * n;
+    REAL *values = (REAL *)problem->values_out + t * n;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL *own = task->factor + row * task->wide_m;
+        for (ptrdiff_t j = 0; j < n; j++)
+            factor[i * n + j] = mask[i] && mask[j] ? *own++ : i == j;
+        values[i] = mask[i] ? task->values[row] : 0;
+        row += mask[i] != 0;
+    }
+}
+
+/* The solution of tasks that are all support. */
+static int NAME(solve_support)(const Process *problem)
+{
+    PROCESS task;
+    Arena arena;
+    if (NAME(open_process)(&arena, problem, &task)) return OUT_OF_MEMORY;
+    for (ptrdiff_t t = 0; t < problem->n_tasks; t++) {
+        NAME(find_rows)(problem, t, &task);
+        NAME(start_process)(problem, &task);
+        NAME(fill_kernel)(&task);
+        NAME(solve)(problem, &task);
+        NAME(hand_solution_out)(problem, t, &task);
+    }
     free(arena.base);
     return 0;
 }

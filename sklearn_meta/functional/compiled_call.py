@@ -134,7 +134,8 @@ def _declare(library: ctypes.CDLL) -> None:
     """Say what the functions of the library take and return."""
     for name in ("adapt", "differentiate", "predict"):
         getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
-    library.condition.argtypes = [c_void_p]
+    for name in ("likelihood", "solve_support"):
+        getattr(library, name).argtypes = [c_void_p]
     library.activate.argtypes = [*[c_int64] * 4, c_void_p, c_void_p]
     library.name_of_instructions.argtypes = [c_int64]
     library.name_of_instructions.restype = ctypes.c_char_p

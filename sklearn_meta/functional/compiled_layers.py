@@ -126,11 +126,12 @@ def _run(
     hidden = [rows.expand(len(weights[0]), -1, -1)]
     for weight, bias in zip(weights, biases, strict=True):
         z = torch.baddbmm(bias, hidden[-1], weight)
-        slope = None if slopes is None else torch.empty_like(z)
+        slope = None
+        if slopes is not None:
+            slope = torch.empty_like(z)
+            slopes.append(slope)
         _activate(z, number, slope)
         hidden.append(z)
-        if slopes is not None:
-            slopes.append(slope)
     return hidden
 
 

@@ -50,10 +50,10 @@ class Features(NamedTuple):
     Learned features are None where there are none.
     """
 
-    linear: Tensor | None  # (n_tasks, n_rows, n_linear)
-    smooth: Tensor | None  # (n_tasks, n_rows, n_smooth)
-    mean: Tensor  # (n_tasks, n_rows)
-    noise: Tensor  # (n_tasks, n_rows), variances
+    linear: Tensor | None  # (n_rows, n_linear)
+    smooth: Tensor | None  # (n_rows, n_smooth)
+    mean: Tensor  # (n_rows,)
+    noise: Tensor  # (n_rows,), variances
 
 
 class Scales(NamedTuple):
@@ -89,7 +89,28 @@ class Process(ctypes.Structure):
         *((f"{name}_out", c_void_p) for name in ("constant", "column", "length")),
         ("variance_out", c_void_p),
         ("instructions", c_int64),
+        ("variance_step", c_int64),
+        *((f"{name}_out", c_void_p) for name in ("factor", "values")),
     ]
+
+    def run(self, function: str) -> None:
+        """Call a function of the library.
+
+        Raises
+        ------
+        MemoryError
+            If a task does not fit.
+        """
+        library = load_library()
+        if library is None:
+            raise RuntimeError(
+                "expected the compiled engine; it is not there. Ask `has_process`."
+            )
+        self.instructions = library.widest_instructions()
+        if getattr(library, function)(ctypes.byref(self)):
+            raise MemoryError(
+                f"expected room for a task of {self.n_rows} rows; got none."
+            )
 
 
 def has_process(support: Tensor) -> bool:
@@ -122,16 +143,17 @@ def process_loss(
 
     Parameters
     ----------
-    X : Tensor of shape (n_tasks, n_rows, n_columns)
-        All rows, the support first; it gets no gradient.
-    Y : Tensor of shape (n_tasks, n_rows)
-        Targets.
-    mask : Tensor of shape (n_tasks, n_rows), bool
-        True for a real row; those of padding may hold anything.
+    X : Tensor of shape (n_rows, n_columns)
+        The real rows of all tasks, one task after another, the support of each first.
+        It gets no gradient.
+    Y : Tensor of shape (n_rows,)
+        Their targets.
+    mask : Tensor of shape (n_tasks, n_places), bool
+        Whether there is a row, in stacks of the tasks.
     n_support : int
-        How many of the rows are the support.
+        How many of the places are the support's.
     features : Features
-        Of all rows.
+        Of the rows.
     scales : Scales
         Of the kernel.
     limits : Limits
@@ -167,7 +189,7 @@ def marginal_loss(
     Parameters
     ----------
     X, Y, mask, features, scales, limits
-        As of :func:`process_loss`, but that no row is a query.
+        As of :func:`process_loss`, where no row is a query.
 
     Returns
     -------
@@ -180,7 +202,7 @@ def marginal_loss(
     C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning",
     MIT Press, 2006, equations 5.8 and 5.9.
     """
-    known = _Rows(X, Y, mask, X.shape[1], limits, is_marginal=True)
+    known = _Rows(X, Y, mask, mask.shape[1], limits, is_marginal=True)
     loss: Tensor = _ProcessLoss.apply(known, *features, *scales)
     return loss
 
@@ -228,12 +250,7 @@ def _run(
     rows: _Rows, features: Features, numbers: list[Tensor]
 ) -> tuple[Tensor, list[Tensor | None], list[Tensor]]:
     """The loss, and its gradients by the features and by the scales."""
-    library = load_library()
-    if library is None:
-        raise RuntimeError(
-            "expected the compiled engine; it is not there. Ask `has_process`."
-        )
-    X, n_rows = rows.X, rows.X.shape[1]
+    X = rows.X
     parts = [None if part is None else part.contiguous() for part in features]
     known = [X.contiguous(), *parts, rows.Y.contiguous(), rows.mask.contiguous()]
     of_parts = [None if part is None else torch.zeros_like(part) for part in parts]
@@ -241,19 +258,16 @@ def _run(
     loss = X.new_empty(())
     problem = Process(
         X.dtype == torch.float64,
-        len(X),
-        n_rows,
+        *rows.mask.shape,
         rows.n_support,
-        X.shape[2],
+        X.shape[1],
         *(0 if part is None else part.shape[-1] for part in parts[:2]),
         rows.is_marginal,
         *map(_address, (*known, *numbers)),
         *rows.limits,
         *map(_address, (loss, *of_parts, *of_numbers)),
-        library.widest_instructions(),
     )
-    if library.condition(ctypes.byref(problem)):
-        raise MemoryError(f"expected room for a task of {n_rows} rows; got none.")
+    problem.run("likelihood")
     return loss, of_parts, of_numbers
 
 

@@ -14,7 +14,6 @@ from sklearn_meta.functional import (
     check_row_independent,
     condition_on_support,
     gaussian_nll,
-    inverse_factor,
     kernel_diagonal,
     kernel_matrix,
     log_marginal_likelihood,
@@ -31,6 +30,7 @@ from sklearn_meta.functional.compiled_process import (
     process_loss,
 )
 from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
+from sklearn_meta.functional.support import solve_support
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
@@ -215,15 +215,15 @@ class KernelLearner(Learner):
         """
         X = zero_padding(X_support, support_mask)
         rows, mean, noise = self._describe(X)
-        kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
-        factor = inverse_factor(kernel, noise, support_mask)
         residual = _residual(Y_support, support_mask, mean)
+        factor, values = solve_support(
+            rows, 2 * self.log_smooth, noise, residual, support_mask
+        )
         return {
             "linear": rows.linear,
             "coordinates": rows.coordinates,
-            # LAPACK leaves columns adjacent; a file and an index make rows so
-            "factor": factor.contiguous(),
-            "values": (factor @ residual.unsqueeze(-1)).squeeze(-1),
+            "factor": factor,
+            "values": values,
             "mask": support_mask,
         }
 
@@ -303,16 +303,11 @@ class KernelLearner(Learner):
             if criterion is gaussian_nll:
                 return mean_gaussian_nll(prediction, Y_query, query_mask)
             return masked_task_mean(criterion(prediction, Y_query), query_mask)
-        X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
-        X = self._drop_columns(X)[..., : self.n_features]
-        return process_loss(
-            X,
-            torch.cat([Y_support, Y_query], 1).squeeze(-1),
-            torch.cat([support_mask, query_mask], 1),
-            X_support.shape[1],
-            *self._process_of(X),
-            LIMITS,
-        )
+        mask = torch.cat([support_mask, query_mask], 1)
+        X = self._drop_columns(torch.cat([X_support, X_query], 1))
+        X, Y = self._real_rows(X, torch.cat([Y_support, Y_query], 1), mask)
+        known = X, Y, mask, support_mask.shape[1]
+        return process_loss(*known, *self._process_of(X), LIMITS)
 
     def joint_posterior(self, state: State, X_query: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the function's values at query rows vary together.
@@ -355,17 +350,21 @@ class KernelLearner(Learner):
         Tensor of shape ()
             A mean over the rows of all tasks, in nats.
         """
-        X = zero_padding(X, mask)[..., : self.n_features]
         if has_process(X):
-            return marginal_loss(X, Y.squeeze(-1), mask, *self._process_of(X), LIMITS)
-        rows, mean, noise = self._describe(X)
+            X, Y = self._real_rows(X, Y, mask)
+            return marginal_loss(X, Y, mask, *self._process_of(X), LIMITS)
+        rows, mean, noise = self._describe(zero_padding(X, mask))
         kernel = kernel_matrix(rows, rows, 2 * self.log_smooth)
         residual = _residual(Y, mask, mean)
         density = log_marginal_likelihood(kernel, noise, residual, mask)
         return -density.sum() / mask.sum()
 
+    def _real_rows(self, X: Tensor, Y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (n_rows, n_features) and targets (n_rows,) without those of padding."""
+        return X[mask][:, : self.n_features], Y[mask].squeeze(-1)
+
     def _process_of(self, X: Tensor) -> tuple[Features, Scales]:
-        """What the losses in C read of rows, and the scales of the kernel."""
+        """What the losses in C read of rows (n_rows, n_features), and the scales."""
         linear, smooth, moments = self._learned_features(X)
         features = Features(
             linear, smooth, self._mean(moments), self._noise_variance(moments)
@@ -393,31 +392,31 @@ class KernelLearner(Learner):
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Features z and u, None without networks, and what mean and noise read."""
         if not self.is_deep:
-            return None, None, X.new_zeros(*X.shape[:2], 2)
+            return None, None, X.new_zeros(*X.shape[:-1], 2)
         linear, place, *moments = self._features(X)
-        return linear, place, moments[0] if moments else X.new_zeros(*X.shape[:2], 2)
+        return linear, place, moments[0] if moments else X.new_zeros(*X.shape[:-1], 2)
 
     def _features(self, X: Tensor) -> list[Tensor]:
-        """Outputs of the heads, each (n_tasks, n_rows, width)."""
-        hidden = self.body(X.flatten(0, 1))
+        """Outputs of the heads, each (..., width), of rows (..., n_features)."""
+        hidden = self.body(X.flatten(0, -2))
         if hidden.ndim == 2:  # one embedding for all heads
             hidden = hidden.expand(len(self.heads), -1, -1)
         pairs = zip(self.heads, hidden.unbind(0), strict=True)
-        return [head(rows).unflatten(0, X.shape[:2]) for head, rows in pairs]
+        return [head(rows).view(*X.shape[:-1], -1) for head, rows in pairs]
 
     def _mean(self, moments: Tensor) -> Tensor:
-        """Mean of each row, (n_tasks, n_rows)."""
+        """Mean of each row, (...), from its moments (..., n_moments)."""
         if self.mean == "zero":
-            return moments.new_zeros(moments.shape[:2])
+            return moments.new_zeros(moments.shape[:-1])
         if self.is_deep:
             return moments[..., 0]
-        return self.constant_mean.expand(moments.shape[:2])
+        return self.constant_mean.expand(moments.shape[:-1])
 
     def _noise_variance(self, moments: Tensor) -> Tensor:
-        """Variance of the noise of each row, (n_tasks, n_rows)."""
+        """Variance of the noise of each row, (...), from its moments."""
         log_variance = 2 * self.log_noise
         if self.noise == "constant":
-            return (log_variance.exp() + self.std_floor**2).expand(moments.shape[:2])
+            return (log_variance.exp() + self.std_floor**2).expand(moments.shape[:-1])
         bounded = MAX_LOG_NOISE * torch.tanh(moments[..., -1] / MAX_LOG_NOISE)
         return torch.exp(log_variance + bounded) + self.std_floor**2
 
