@@ -55,7 +55,7 @@ class LocalClasses(NamedTuple):
     @classmethod
     def of(cls, y: np.ndarray, codes: np.ndarray) -> "LocalClasses":
         """Find the cells of rows with labels ``y`` in tasks ``codes``."""
-        labels, label = np.unique(y, return_inverse=True)
+        labels, label = _find_labels(y)
         cells, row_cell, size = _number_distinct(codes * len(labels) + label)
         task, cell_label = np.divmod(cells, len(labels))
         return cls(labels, cell_label, task, size, row_cell)
@@ -79,6 +79,14 @@ class LocalClasses(NamedTuple):
     def of_task(self, task: int) -> np.ndarray:
         """Return the sorted labels of one task."""
         return self.labels[self.cell_label[self.cell_task == task]]
+
+
+def _find_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted labels, and the position of each row's one among them."""
+    if y.dtype.kind == "i" and y.min(initial=0) >= 0:
+        labels, position, _ = _number_distinct(y)
+        return labels.astype(y.dtype, copy=False), position
+    return np.unique(y, return_inverse=True)
 
 
 def _number_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,6 +51,18 @@ def test_distinct_keys_are_those_of_numpy(keys):
         np.testing.assert_array_equal(found, known)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, bool, float, "U2"])
+@pytest.mark.parametrize("y", [[7, 2, 2, 1], [0, -3, 5, 0], [10**5, 1, 1], [4]])
+def test_local_classes_have_the_labels_of_numpy(y, dtype):
+    """Small whole numbers are counted, not sorted; type and order are as of any."""
+    y = np.array(y).astype(dtype)
+    classes = LocalClasses.of(y, np.zeros(len(y), int))
+    labels, position = np.unique(y, return_inverse=True)
+    assert classes.labels.dtype == labels.dtype
+    np.testing.assert_array_equal(classes.labels, labels)
+    np.testing.assert_array_equal(classes.row_position, position)
+
+
 def test_local_classes_number_each_tasks_own_labels():
     """Column j of a task is its j-th label in sorted order."""
     y = np.array(["c", "a", "c", "b", "d", "b"])

@@ -6,6 +6,7 @@ calls, so any number of threads may call it.
 """
 
 import ctypes
+import math
 import os
 from collections.abc import Mapping
 from ctypes import c_double, c_int64, c_void_p
@@ -191,21 +192,21 @@ class Call:
     def __init__(self, chain: Chain, params: Mapping[str, Tensor], X: Tensor):
         # of the shape: the length of a tensor takes a look for overrides of it
         self.chain, self.X, self.n_tasks = chain, X, X.shape[0]
+        self.dtype = X.dtype
         self.layers = (Layer * len(chain))()
         self.problem = Problem(
             X.dtype == torch.float64, self.n_tasks, len(chain), layers=self.layers
         )
         self._kept: list[Tensor] = []
-        self.n_in = self.n_out = params[f"{chain[0][0]}.weight"].shape[-1]
+        self.n_in = n_in = params[f"{chain[0][0]}.weight"].shape[-1]
         for layer, (name, activation) in zip(self.layers, chain, strict=True):
             weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-            layer.n_in, self.n_out = self.n_out, weight.shape[-2]
-            layer.n_out = self.n_out
+            layer.n_in, layer.n_out = n_in, (n_out := weight.shape[-2])
             layer.activation = NUMBERS_OF_ACTIVATIONS[activation]
-            layer.weight = self.parameter(weight, (layer.n_out, layer.n_in))
-            layer.bias = self.parameter(bias, (layer.n_out,))
-            layer.weight_step = layer.n_out * layer.n_in if weight.ndim == 3 else 0
-            layer.bias_step = layer.n_out if bias.ndim == 2 else 0
+            layer.weight, layer.weight_step = self.parameter(weight, n_out, n_in)
+            layer.bias, layer.bias_step = self.parameter(bias, n_out)
+            n_in = n_out
+        self.n_out = n_in
 
     def address(self, values: Tensor, *shape: int) -> int:
         """Address of the numbers of a tensor of a shape, kept until the call is over.
@@ -216,19 +217,19 @@ class Call:
             raise ValueError(
                 f"expected a tensor of shape {shape}; got {tuple(values.shape)}."
             )
-        if values.dtype != self.X.dtype and values.dtype != torch.bool:
+        if values.dtype != self.dtype and values.dtype != torch.bool:
             raise TypeError(
-                f"expected tensors of one type; got {self.X.dtype} and {values.dtype}."
+                f"expected tensors of one type; got {self.dtype} and {values.dtype}."
             )
         values = values.contiguous()
         self._kept.append(values)
         return values.data_ptr()
 
-    def parameter(self, values: Tensor, shape: tuple[int, ...]) -> int:
-        """Address of a parameter that tasks share, or that each has by itself."""
-        if values.ndim > len(shape):
-            return self.address(values, self.n_tasks, *shape)
-        return self.address(values, *shape)
+    def parameter(self, values: Tensor, *shape: int) -> tuple[int, int]:
+        """Address of a parameter, and how far it is to that of the next task."""
+        if values.ndim == len(shape):  # tasks share it
+            return self.address(values, *shape), 0
+        return self.address(values, self.n_tasks, *shape), math.prod(shape)
 
     def new(self, *shape: int) -> tuple[Tensor, int]:
         """A tensor that the call fills, and its address."""
@@ -247,7 +248,7 @@ class Call:
 
     def _rate(self, rate: float | Tensor, shape: tuple[int, ...]) -> int:
         """Address of a rate for every number of a parameter."""
-        rates = torch.as_tensor(rate, dtype=self.X.dtype).expand(shape)
+        rates = torch.as_tensor(rate, dtype=self.dtype).expand(shape)
         return self.address(rates, *shape)
 
     def rows(self, X: Tensor, loss: InnerLoss) -> Rows:

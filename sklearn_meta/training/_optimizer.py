@@ -19,25 +19,25 @@ class _Update(NamedTuple):
     weights: list[Tensor]
     moments: list[Tensor]
     squares: list[Tensor]
-    steps: list[Tensor]
-    counted: list[Tensor]  # the steps, as one tensor if they lie side by side
+    counts: Tensor  # of their steps, so that all are counted by one call
+    steps: list[Tensor]  # the same, one by one
 
     @classmethod
     def of(cls, options: dict, weights: list[Tensor], states: list[dict]) -> "_Update":
-        """Gather the states of some weights."""
+        """Gather the states of some weights, whose counts become parts of a tensor."""
         moments, squares, steps = (
             [state[name] for state in states]
             for name in ("exp_avg", "exp_avg_sq", "step")
         )
-        whole = steps[0]._base
-        side_by_side = whole is not None and len(whole) == len(steps)
-        side_by_side &= all(step._base is whole for step in steps)
-        counted = [whole] if side_by_side else steps
-        return cls(options, weights, moments, squares, steps, counted)
+        counts = torch.stack(steps)
+        steps = list(counts.unbind())
+        for state, step in zip(states, steps, strict=True):
+            state["step"] = step
+        return cls(options, weights, moments, squares, counts, steps)
 
     def run(self, divisor: Tensor | None) -> None:
         """Update the weights by their gradients, after a division by a number."""
-        torch._foreach_add_(self.counted, 1)
+        self.counts.add_(1)
         torch._fused_adamw_(
             self.weights,
             [p.grad for p in self.weights],
@@ -104,20 +104,14 @@ class PlainAdamW(torch.optim.AdamW):
         """Yield the weights of each group that have gradients, with their state."""
         for group in self.param_groups:
             learned = [p for p in group["params"] if p.grad is not None]
-            if not learned:
-                continue
-            if not any(self.state[p] for p in learned):
-                # side by side, so that all are counted by one call
-                counts = torch.zeros(len(learned), device=learned[0].device)
-                for weight, count in zip(learned, counts.unbind(), strict=True):
-                    self._start(weight, count)
-            states = [self.state[p] or self._start(p) for p in learned]
-            yield _Update.of(group, learned, states)
+            if learned:
+                states = [self.state[p] or self._start(p) for p in learned]
+                yield _Update.of(group, learned, states)
 
-    def _start(self, weight: Tensor, count: Tensor | None = None) -> dict[str, Tensor]:
+    def _start(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the moments of a weight before its first step."""
         self.state[weight] = {
-            "step": torch.zeros((), device=weight.device) if count is None else count,
+            "step": torch.zeros((), device=weight.device),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }
