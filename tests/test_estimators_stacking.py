@@ -5,7 +5,10 @@ import pytest
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from small_estimators import class_tasks, regression_tasks, small
 
 from sklearn_meta import (
@@ -99,6 +102,37 @@ def test_stacking_when_members_share_a_pooled_model_then_it_is_fitted_once():
     assert len(model.shared_.pooled) == 1
     assert model.shared_.source == [0, 0, -1]
     assert model.estimators_[0][0].pooled_ is model.estimators_[1][2].pooled_
+
+
+@pytest.mark.parametrize("as_is", [True, False], ids=["one object", "equal ones"])
+def test_stacking_when_pooled_models_are_alike_then_one_is_fitted(as_is):
+    # a seed that one member has and another has not must not tell them apart
+    forest = RandomForestRegressor(3)
+    members = [
+        ("shift", pooled(forest if as_is else clone(forest))),
+        ("none", pooled(forest, correction="none")),
+        ("other", pooled(RandomForestRegressor(4))),
+    ]
+    model = stack(estimators=members).fit(regression_tasks(6))
+    assert model.shared_.source == [0, 0, 1]
+
+
+def test_stacking_when_a_pooled_model_has_no_bytes_then_it_is_like_itself_alone():
+    # a lambda cannot be compared; nothing is shared that might differ
+    square = FunctionTransformer(lambda X: X**2)
+    first, second = (make_pipeline(square, Ridge()) for _ in range(2))
+    members = [("a", pooled(first)), ("b", pooled(second)), ("c", pooled(first))]
+    model = stack(estimators=members).fit(regression_tasks(6))
+    assert model.shared_.source == [0, 1, 0]
+
+
+def test_stacking_when_members_are_equal_then_their_seeds_differ():
+    # one network twice would bring nothing
+    network = small(MAMLRegressor).set_params(random_state=None)
+    members = [("first", network), ("second", clone(network))]
+    model = stack(estimators=members).fit(regression_tasks(6))
+    first, second = (models[0].random_state for models in model.estimators_)
+    assert first != second
 
 
 def test_stacking_when_a_member_is_taken_out_then_it_predicts_by_itself():

@@ -52,7 +52,7 @@ def default_regressors(preset: str, n_shots: tuple[int, int], order: str) -> Mem
     else:
         members += [
             ("kernel", kernel()),
-            ("dropout", kernel(mean="zero", feature_dropout=0.2)),
+            ("second", kernel()),
             ("cold", kernel(init="random")),
             (
                 "unpooled",
@@ -60,7 +60,10 @@ def default_regressors(preset: str, n_shots: tuple[int, int], order: str) -> Mem
             ),
         ]
     if preset == "thorough":
-        members.append(("transformer", ModelBasedMetaRegressor(**common)))
+        members += [
+            ("dropout", kernel(mean="zero", feature_dropout=0.2)),
+            ("transformer", ModelBasedMetaRegressor(**common)),
+        ]
     return members
 
 

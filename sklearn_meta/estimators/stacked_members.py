@@ -1,9 +1,11 @@
 """Fitting the members of a mixture on folds, and judging them on what was held out."""
 
 import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
@@ -46,7 +48,10 @@ class SharedColumns(NamedTuple):
     def fit(
         cls, members: list, rows: TaskRows, classes: Any, random_state: Any
     ) -> tuple["SharedColumns", TaskRows]:
-        """Fit the pooled models; return their out-of-fold columns beside the rows."""
+        """Fit the pooled models; return their out-of-fold columns beside the rows.
+
+        Members are given before seeds are, which would tell equal models apart.
+        """
         wanted = [_pooled_estimator(member) for member in members]
         distinct: list = []
         source = [_place(estimator, distinct) for estimator in wanted]
@@ -91,10 +96,19 @@ def _place(estimator: Any, distinct: list) -> int:
     if estimator is None:
         return -1
     for place, known in enumerate(distinct):
-        if known is estimator or (isinstance(known, str) and known == estimator):
+        if known is estimator or _are_alike(known, estimator):
             return place
     distinct.append(estimator)
     return len(distinct) - 1
+
+
+def _are_alike(first: Any, second: Any) -> bool:
+    """Return whether two estimators have one class and equal parameters."""
+    try:
+        return joblib.hash(first) == joblib.hash(second)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        # what has no bytes, a lambda for one, is like itself alone
+        return False
 
 
 class AdaptedMixture(NamedTuple):

@@ -166,16 +166,21 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         checkpoint: StackCheckpoint | None,
     ) -> TaskRows:
         """Set the fitted members and their weights; return the rows they read."""
-        seed = int(rng.randint(np.iinfo(np.int32).max))
+        seeds = rng.randint(np.iinfo(np.int32).max, size=len(named)).tolist()
         self.names_ = [name for name, _ in named]
-        members = [self._own(with_seed(member, seed)) for _, member in named]
+        unseeded = [member for _, member in named]
+        # members that are alike but for their seed are two, and not one twice
+        members = [
+            self._own(with_seed(member, seed))
+            for member, seed in zip(unseeded, seeds, strict=True)
+        ]
         for member in members:
             if self.verbose > 1 and "verbose" in member.get_params(deep=False):
                 member.set_params(verbose=self.verbose - 1)
         if checkpoint is not None:
             checkpoint.give_to(members)
         classes = self._shared_classes()
-        self.shared_, rows = SharedColumns.fit(members, rows, classes, rng)
+        self.shared_, rows = SharedColumns.fit(unseeded, rows, classes, rng)
         folds = self._folds(rows, self._shot_grid(), rng)
         n_folds = len(folds)
         whole = [] if n_folds and self._averages_folds(rows) else [Fold(rows, None, [])]

@@ -132,10 +132,11 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
          - PooledRegressor with a shift; DeepKernelRegressor, shallow and deep (300
            outer steps; 600 in the other presets)
        * - "default"
-         - also DeepKernelRegressor with dropped features and no learned mean, from
-           random weights, and without a pooled model
+         - also DeepKernelRegressor a second time with another seed, from random
+           weights, and without a pooled model
        * - "thorough"
-         - also the transformer of ModelBasedMetaRegressor
+         - also DeepKernelRegressor with dropped features and no learned mean, and the
+           transformer of ModelBasedMetaRegressor
 
     Of one table, without tasks, rows are held out, and members are then fitted on all.
 

@@ -15,7 +15,7 @@ typedef struct {
     REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
     REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
     REAL *of_mean, *of_variance, *of_residual;           /* g, h, O^T g */
-    REAL *to_kernel, *to_linear, *to_place, *sums;
+    REAL *to_kernel, *to_linear, *to_place;
 } NAME(process);
 
 #define PROCESS NAME(process)
@@ -25,10 +25,10 @@ static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *ta
     ptrdiff_t n = problem->n_rows, m = problem->n_support;
     ptrdiff_t p = 1 + problem->n_columns + problem->n_linear;
     ptrdiff_t q = problem->n_columns + problem->n_smooth;
-    ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q);
+    ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q + 1);
     task->p = p, task->q = q, task->wide_p = wide_p, task->wide_q = wide_q;
     task->wide_m = wide;
-    REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance, &task->sums};
+    REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance};
     for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
         *by_row[i] = NAME(numbers)(arena, n);
     REAL **by_support[] = {&task->values, &task->solved, &task->of_residual};
@@ -114,6 +114,7 @@ static void NAME(start_process)(const Process *problem, PROCESS *task)
         REAL sum = 0;
         for (ptrdiff_t j = 0; j < task->q; j++) sum += u[j] * u[j];
         task->squares[i] = sum;
+        task->place[i * task->wide_q + task->q] = 1; /* adds slopes up, see below */
     }
     NAME(transpose)(task->m, task->p, task->linear, task->wide_p, task->linear_t,
                     task->wide_m);
@@ -141,6 +142,13 @@ static void NAME(fill_kernel)(PROCESS *task)
 
 /* --- the solution ------------------------------------------------------------------ */
 
+/* to += factor * from */
+ALWAYS_INLINE void NAME(add_times)(ptrdiff_t n, REAL factor, const REAL *restrict from,
+                                   REAL *restrict to)
+{
+    for (ptrdiff_t i = 0; i < n; i++) to[i] += factor * from[i];
+}
+
 /* M, the inverse of the Cholesky factor of C; NaN where there is none. */
 static void NAME(invert_factor)(PROCESS *task)
 {
@@ -149,18 +157,15 @@ static void NAME(invert_factor)(PROCESS *task)
         REAL *row = task->cov + j * wide, pivot = row[j];
         REAL scale = pivot > 0 ? 1 / (REAL)sqrt((double)pivot) : (REAL)NAN;
         for (ptrdiff_t k = j; k < m; k++) row[k] *= scale;
-        for (ptrdiff_t i = j + 1; i < m; i++) {
-            REAL *below = task->cov + i * wide, factor = row[i];
-            for (ptrdiff_t k = i; k < m; k++) below[k] -= factor * row[k];
-        }
+        for (ptrdiff_t i = j + 1; i < m; i++)
+            NAME(add_times)(m - i, -row[i], row + i, task->cov + i * wide + i);
     }
     memset(task->factor, 0, (size_t)(m * wide) * sizeof(REAL));
     for (ptrdiff_t i = 0; i < m; i++) {
         REAL *row = task->factor + i * wide;
-        for (ptrdiff_t j = 0; j < i; j++) {
-            REAL factor = task->cov[j * wide + i], *above = task->factor + j * wide;
-            for (ptrdiff_t k = 0; k <= j; k++) row[k] -= factor * above[k];
-        }
+        for (ptrdiff_t j = 0; j < i; j++)
+            NAME(add_times)(j + 1, -task->cov[j * wide + i], task->factor + j * wide,
+                            row);
         row[i] = 1;
         for (ptrdiff_t k = 0; k <= i; k++) row[k] /= task->cov[i * wide + i];
     }
@@ -185,13 +190,10 @@ static void NAME(solve)(const Process *problem, PROCESS *task)
     memset(task->solved, 0, (size_t)wide * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
         REAL residual = Y[task->first + s] - mean[task->first + s];
-        const REAL *column = task->factor_t + s * wide;
-        for (ptrdiff_t i = 0; i < m; i++) task->values[i] += residual * column[i];
+        NAME(add_times)(m, residual, task->factor_t + s * wide, task->values);
     }
-    for (ptrdiff_t i = 0; i < m; i++) {
-        const REAL *row = task->factor + i * wide;
-        for (ptrdiff_t s = 0; s < m; s++) task->solved[s] += task->values[i] * row[s];
-    }
+    for (ptrdiff_t i = 0; i < m; i++)
+        NAME(add_times)(m, task->values[i], task->factor + i * wide, task->solved);
     NAME(times)(k, m, task->kernel + m * wide, wide, 1, task->factor_t, wide, NULL,
                 task->white);
     NAME(times)(k, m, task->white, wide, 1, task->factor, wide, NULL, task->weights);
@@ -285,6 +287,7 @@ static void NAME(row_gradient)(const PROCESS *task, const REAL *rows, ptrdiff_t 
 /* By linear features, coordinates and the variance; the kernel's becomes S's. */
 static double NAME(rows_gradient)(PROCESS *task)
 {
+    ptrdiff_t q = task->q, wide_q = task->wide_q;
     double of_variance = 0;
     NAME(row_gradient)(task, task->linear, task->wide_p, task->to_linear);
     for (ptrdiff_t i = task->m; i < task->n; i++) {
@@ -293,20 +296,14 @@ static double NAME(rows_gradient)(PROCESS *task)
             task->to_linear[i * task->wide_p + j] +=
                 2 * task->of_variance[i] * task->linear[i * task->wide_p + j];
     }
-    memset(task->sums, 0, (size_t)task->n * sizeof(REAL));
-    for (ptrdiff_t i = 0; i < task->n; i++)
-        for (ptrdiff_t s = 0; s < task->m; s++) {
-            REAL *slope = task->to_kernel + i * task->wide_m + s;
-            *slope *= task->smooth[i * task->wide_m + s];
-            task->sums[i] += *slope;
-            task->sums[s] += *slope;
-            of_variance += *slope;
-        }
-    NAME(row_gradient)(task, task->place, task->wide_q, task->to_place);
-    for (ptrdiff_t i = 0; i < task->n; i++)
-        for (ptrdiff_t j = 0; j < task->q; j++)
-            task->to_place[i * task->wide_q + j] -=
-                task->sums[i] * task->place[i * task->wide_q + j];
+    NAME(multiply_by)(task->n * task->wide_m, task->to_kernel, task->smooth);
+    NAME(row_gradient)(task, task->place, wide_q, task->to_place);
+    for (ptrdiff_t i = 0; i < task->n; i++) {
+        const REAL *place = task->place + i * wide_q;
+        REAL *to_place = task->to_place + i * wide_q, sum = to_place[q];
+        for (ptrdiff_t j = 0; j < q; j++) to_place[j] -= sum * place[j];
+        of_variance += 0.5 * sum; /* of the slopes of its row and of its column */
+    }
     return of_variance;
 }
 
