@@ -26,7 +26,7 @@ class NumericScale(NamedTuple):
 
     @classmethod
     def of(cls, y: np.ndarray, normalize: bool) -> "NumericScale":
-        """Learn the scale of targets; a constant target keeps its unit."""
+        """Learn the scale of targets of shape (n_rows,); a constant keeps its unit."""
         if not normalize:
             return cls(0.0, 1.0)
         return cls(float(y.mean()), float(y.std()) or 1.0)
@@ -54,7 +54,7 @@ class LocalClasses(NamedTuple):
 
     @classmethod
     def of(cls, y: np.ndarray, codes: np.ndarray) -> "LocalClasses":
-        """Find the cells of rows with labels ``y`` in tasks ``codes``."""
+        """Find the cells of rows from labels and tasks, both of shape (n_rows,)."""
         labels, label = _find_labels(y)
         cells, row_cell, size = _number_distinct(codes * len(labels) + label)
         task, cell_label = np.divmod(cells, len(labels))
@@ -105,7 +105,7 @@ def one_hot(positions: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def shared_labels(y: np.ndarray, codes: np.ndarray) -> bool:
-    """Return whether labels look like they mean the same in every task.
+    """Return whether labels, of shape (n_rows,), seem to mean the same in every task.
 
     They do if some task has all of them. Where tasks are about different classes, no
     task has them all.
@@ -120,7 +120,7 @@ def check_known_labels(
     place_of: Callable[[int], str],
     remedy: str = LOCAL_LABELS_REMEDY,
 ) -> np.ndarray:
-    """Return the position of each label in the sorted classes.
+    """Return the position of each label in the sorted classes, of shape (n_rows,).
 
     ``place_of(row)`` names the place of a row in the error message, which ends in
     ``remedy``.

@@ -38,7 +38,7 @@ class ScaledRowsMixin:
         scaler: StandardScaler = self.scaler_
         np.subtract(X, scaler.mean_, out=out)
         out /= scaler.scale_
-        np.clip(out, -FEATURE_LIMIT, FEATURE_LIMIT, out=out)
+        out.clip(-FEATURE_LIMIT, FEATURE_LIMIT, out=out)
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""
@@ -55,7 +55,10 @@ class ScaledRowsMixin:
 
 
 def fit_scaler(X: np.ndarray) -> StandardScaler:
-    """Learn the scales of columns; scikit-learn copies all that it is given at once."""
+    """Learn the scales of the columns of X, of shape (n_rows, n_features).
+
+    It is given in parts: scikit-learn copies all that it is given at once.
+    """
     scaler = StandardScaler()
     for block in gen_batches(len(X), BLOCK_ROWS):
         scaler.partial_fit(X[block])

@@ -227,7 +227,29 @@ class BaseTaskEstimator(BaseEstimator, ABC):
 
 
 def as_flat_tasks(X: Any, y: Any, tasks: Any, caller: str) -> tuple[Any, Any, Any]:
-    """Return tasks as flat rows with ids; ids are a must."""
+    """Return tasks as flat rows with ids; ids are a must.
+
+    Parameters
+    ----------
+    X : TaskCollection, sequence of (X, y) or array-like of shape (n_rows, n_features)
+        Tasks, or their rows.
+    y : array-like of shape (n_rows,) or None
+        Targets, if not in X.
+    tasks : array-like of shape (n_rows,) or None
+        The task of each row, if not in X.
+    caller : str
+        The method that asks, for the error message.
+
+    Returns
+    -------
+    X, y, tasks : array-like, the rows first
+        With the features of a row, its target and its task.
+
+    Raises
+    ------
+    ValueError
+        If there are neither tasks nor ids.
+    """
     if is_task_sequence(X) or tasks is None:
         return as_task_collection(X, y, tasks, caller=caller).to_flat()
     return X, y, tasks

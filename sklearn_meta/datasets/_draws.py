@@ -42,7 +42,7 @@ def draw_sizes(n_samples, n_tasks, rng):
 
 
 def collect(X, y, sizes, return_X_y_tasks):
-    """Cut (n_tasks, n_max, ...) arrays to each task's size and wrap them up."""
+    """Cut arrays of shape (n_tasks, n_max, ...) to the tasks' sizes; wrap them up."""
     tasks = [(X[i, :size], y[i, :size]) for i, size in enumerate(sizes)]
     collection = TaskCollection(tasks)
     return collection.to_flat() if return_X_y_tasks else collection

@@ -112,7 +112,7 @@ class LevelModel(NamedTuple):
     noise: np.ndarray | None
 
     def features(self, X: np.ndarray, evidence: Evidence) -> np.ndarray:
-        """Return what the model reads of rows (n, n_features) and their evidence."""
+        """Return what the model reads of rows and evidence, of shape (n, n_columns)."""
         own = np.hstack([X, evidence.columns(self.intercept)])
         return own.clip(self.low, self.high)
 

@@ -64,11 +64,11 @@ class SharedColumns(NamedTuple):
         return cls(pooled, source, ends), rows._replace(X=np.hstack(columns))
 
     def widen(self, X: np.ndarray) -> np.ndarray:
-        """Lay the predictions of all pooled models beside new rows."""
+        """Lay what all pooled models predict beside rows of shape (n, n_features)."""
         return np.hstack([X, *(model.columns(X) for model in self.pooled)])
 
     def view(self, X: np.ndarray, member: int) -> np.ndarray:
-        """Return the columns that a member reads."""
+        """Return what a member reads of rows widened to the shape (n, ends[-1])."""
         place = self.source[member]
         if place < 1:  # no model, or the first one: a view
             return X[:, : self.ends[place + 1]]

@@ -44,7 +44,7 @@ def evaluate_by_autograd(
     Returns
     -------
     callable
-        As `descend` wants it.
+        As `descend` wants it: losses of shape (n_tasks,), gradients as parameters.
     """
 
     def evaluate(at: Parameters) -> Evaluation:

@@ -60,5 +60,5 @@ class Learner(nn.Module, ABC):
         support_mask: Tensor,
         X_query: Tensor,
     ) -> Tensor | Gaussian:
-        """Adapt to the support rows, then predict the query rows."""
+        """Adapt to the support rows, then predict the query rows; shapes as in both."""
         return self.query(self.adapt(X_support, Y_support, support_mask), X_query)

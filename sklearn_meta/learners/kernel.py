@@ -255,7 +255,7 @@ class KernelLearner(Learner):
         support_mask: Tensor,
         X_query: Tensor,
     ) -> Gaussian:
-        """Adapt to the support rows, then predict the query rows, in one pass."""
+        """Adapt and query in one pass; shapes are those of both."""
         n_support = X_support.shape[1]
         X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
         rows, mean, noise = self._describe(self._drop_columns(X))

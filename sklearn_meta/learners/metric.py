@@ -200,7 +200,7 @@ class PrototypeLearner(Learner):
         support_mask: Tensor,
         X_query: Tensor,
     ) -> Tensor:
-        """Adapt to the support rows, then score the query rows."""
+        """Adapt to the support rows, then score the query rows; shapes as in both."""
         features = self._embed(X_support, support_mask, X_query)
         sizes = X_support.shape[1], X_query.shape[1]
         support, query = features.split(sizes, 1)

@@ -91,7 +91,10 @@ class _Responses:
     def call(
         self, method: str, X: Any, ids: np.ndarray, args: tuple, kwargs: dict
     ) -> Any:
-        """Call a method of the adapted object with the task of each row."""
+        """Call a method of the adapted object with the task of each row.
+
+        Rows and ids are of shapes (n_rows, n_features) and (n_rows,).
+        """
         return getattr(self.adapted, method)(X, *args, tasks=ids, **kwargs)
 
     def classes(self, name: Hashable) -> np.ndarray:
@@ -123,30 +126,30 @@ class _TaskView:
 
     @available_if(_adapted_has("predict"))
     def predict(self, X: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predict rows of the task."""
+        """Predict rows of the task, of shape (n_rows, n_features)."""
         return self._respond("predict", X, *args, **kwargs)
 
     @available_if(_adapted_has("predict_quantiles"))
     def predict_quantiles(self, X: Any, *args: Any, **kwargs: Any) -> Any:
-        """Predict quantiles for rows of the task."""
+        """Predict quantiles for rows, of shape (n_rows, n_features)."""
         return self._respond("predict_quantiles", X, *args, **kwargs)
 
     @available_if(_adapted_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of each class of the task."""
+        """Predict the probability of each class, of shape (n_rows, n_classes)."""
         # the other columns are classes of other tasks
         columns = np.searchsorted(self._responses.adapted.classes_, self.classes_)
         return self._respond("predict_proba", X)[:, columns]
 
     @available_if(_adapted_has("predict_proba"))
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Predict the logarithm of the probability of each class of the task."""
+        """Predict the logarithms of the probabilities, of that shape."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
     @available_if(_adapted_has("decision_function"))
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the decision function of rows of the task."""
+        """Return the decision function, in the shape that scikit-learn gives it."""
         return self._respond("decision_function", X)
 
     def _respond(self, method: str, X: Any, *args: Any, **kwargs: Any) -> Any:

@@ -253,7 +253,24 @@ class _FewShotScorer(_MetadataRequester):
     def score(
         self, estimator: Any, X: Any, y: Any = None, *, tasks: Any = None
     ) -> float:
-        """Return the score over tasks, in any of the forms of input with tasks."""
+        """Return the score over tasks.
+
+        Parameters
+        ----------
+        estimator : meta-estimator, Pipeline or estimator
+            As of `few_shot_score`.
+        X : TaskCollection, sequence of (X, y) or array-like
+            Held-out tasks, or their rows of shape (n_rows, n_features).
+        y : array-like of shape (n_rows,), default=None
+            Targets, if not in X.
+        tasks : array-like of shape (n_rows,), default=None
+            The task of each row, if not in X.
+
+        Returns
+        -------
+        score : float
+            The mean over tasks.
+        """
         return self.aggregate(self.task_scores(estimator, X, y, tasks)[1])
 
     def task_scores(

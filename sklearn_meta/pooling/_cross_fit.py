@@ -74,7 +74,7 @@ def folds_by_task(rows: TaskRows) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def fit_member(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
-    """Return a clone fitted on some rows.
+    """Return a clone fitted on rows of shape (n_rows, n_features) and their targets.
 
     Most classifiers refuse rows of one class; a constant one takes their place.
     """
@@ -94,12 +94,15 @@ def few_threads(n_rows: int) -> Any:
 
 
 def predict_numbers(model: Any, X: np.ndarray) -> np.ndarray:
-    """Return a regressor's predictions, (n_rows,); some give them as a column."""
+    """Return what a regressor predicts, of shape (n_rows,); some give a column."""
     return np.asarray(model.predict(X), float).reshape(len(X))
 
 
 def class_probabilities(model: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return probabilities in the columns of all classes; 0 for those not seen."""
+    """Return probabilities of all classes, 0 for those not seen.
+
+    They are of shape (n_rows, n_classes).
+    """
     proba = np.zeros((len(X), len(classes)))
     proba[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(X)
     return proba

@@ -332,6 +332,17 @@ def as_task_collection(
 ) -> TaskCollection:
     """Return a sequence of tasks or flat rows with ids as a collection.
 
+    Parameters
+    ----------
+    X : TaskCollection, sequence of (X, y) or array-like of shape (n_rows, n_features)
+        Tasks, or their rows.
+    y : array-like of shape (n_rows,), default=None
+        Targets of flat rows.
+    tasks : array-like of shape (n_rows,), default=None
+        The task of each flat row.
+    caller : str
+        The method that asks.
+
     Raises
     ------
     ValueError

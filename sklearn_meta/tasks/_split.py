@@ -95,7 +95,7 @@ def support_query_indices(
     """Return the row numbers of a support and of a query set of one task.
 
     The parameters are those of :func:`few_shot_split`; ``name`` is the task's, for
-    the error message.
+    the error message. Both arrays of row numbers are of shape (n,).
     """
     if order not in ("random", "first"):
         raise ValueError(f"Expected order to be 'random' or 'first', got {order!r}.")
@@ -117,7 +117,7 @@ def support_query_indices(
 
 
 def has_class_labels(y: Any) -> bool:
-    """Return whether a target holds class labels (and no continuous numbers)."""
+    """Return whether a target, of shape (n_rows,), holds labels and not numbers."""
     with np.errstate(invalid="ignore"):  # nan is no whole number, and an error then
         kind = type_of_target(y)
     return kind in ("binary", "multiclass")
