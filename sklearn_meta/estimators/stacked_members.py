@@ -70,8 +70,8 @@ class SharedColumns(NamedTuple):
     def view(self, X: np.ndarray, member: int) -> np.ndarray:
         """Return what a member reads of rows widened to the shape (n, ends[-1])."""
         place = self.source[member]
-        if place < 0:
-            return X[:, : self.ends[0]]
+        if place < 1:  # no model, or the first one: a view
+            return X[:, : self.ends[place + 1]]
         own = np.r_[: self.ends[0], self.ends[place] : self.ends[place + 1]]
         return X[:, own]
 

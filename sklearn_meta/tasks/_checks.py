@@ -209,7 +209,7 @@ def _columns(X: Any) -> list[np.ndarray]:
 
 def _check_enough_rows(sizes: np.ndarray, names: list | None, min_rows: int) -> None:
     """Raise if a task has fewer rows than are needed."""
-    small = np.flatnonzero(sizes < min_rows)
+    (small,) = (sizes < min_rows).nonzero()
     if not len(small):
         return
     where = "The table" if names is None else f"Task {names[small[0]]!r}"
