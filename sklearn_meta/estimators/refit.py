@@ -27,7 +27,7 @@ class OldRows(NamedTuple):
         return cls(np.column_stack([rows.X, levels]), rows.y)
 
     def cut(self, X: np.ndarray) -> np.ndarray:
-        """Return rows (n, n_features), cut to about the range of the old ones.
+        """Return rows of shape (n, n_features), cut to about the range of the old ones.
 
         One wild value of a few new rows must not own the model.
         """
