@@ -45,7 +45,7 @@ class DivergenceWarning(UserWarning):
 
 
 class DeviceWarning(UserWarning):
-    """The device or precision that was asked for is not there; another one is used.
+    """A device, a precision or the compiled engine is not there; another one is used.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from sklearn_meta import MAMLClassifier, MAMLRegressor
 from sklearn_meta.datasets import make_sinusoid_tasks
 from sklearn_meta.estimators import gradient
 from sklearn_meta.exceptions import DivergenceWarning, LargeSupportWarning
-from sklearn_meta.functional.compiled_call import load_library
+from sklearn_meta.functional.compiled_library import load_library
 
 VARIANTS = ["maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"]
 

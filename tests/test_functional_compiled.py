@@ -25,7 +25,8 @@ from sklearn_meta.functional import (
     zero_padding,
 )
 from sklearn_meta.functional.compiled import compiled_adapt_rows
-from sklearn_meta.functional.compiled_call import has_kernel, load_library
+from sklearn_meta.functional.compiled_call import has_kernel
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.functional.derivatives import activation_of
 from sklearn_meta.functional.formulas import FORMULAS
 from sklearn_meta.functional.perceptron import Chain

@@ -6,8 +6,8 @@ import torch
 from scipy.special import ndtr
 from torch import nn
 
-from sklearn_meta.functional.compiled_call import load_library
 from sklearn_meta.functional.compiled_layers import has_layers, run_layers
+from sklearn_meta.functional.compiled_library import load_library
 
 pytestmark = pytest.mark.skipif(
     load_library() is None, reason="the package was built without a compiler"

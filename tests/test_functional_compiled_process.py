@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sklearn_meta.functional.compiled_call import load_library
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.functional.compiled_process import (
     MOST_SUPPORT_ROWS,
     Features,

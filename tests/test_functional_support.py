@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sklearn_meta.functional import KernelRows, inverse_factor, kernel_matrix
-from sklearn_meta.functional.compiled_call import load_library
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.functional.support import solve_support
 
 needs_library = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sklearn_meta.functional import gaussian_nll
-from sklearn_meta.functional.compiled_call import load_library
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.learners import FunctionDraws, KernelLearner, kernel
 from sklearn_meta.learners.kernel import MAX_LOG_NOISE
 from sklearn_meta.learners.towers import Towers

@@ -274,6 +274,11 @@ EXPORT int64_t widest_instructions(void)
 
 EXPORT const char *name_of_instructions(int64_t number) { return TABLES[number].name; }
 
+/* By them a caller knows a library of other sources. */
+EXPORT int64_t size_of_problem(void) { return sizeof(Problem); }
+
+EXPORT int64_t size_of_process(void) { return sizeof(Process); }
+
 EXPORT int adapt(const Problem *problem)
 {
     return TABLES[problem->instructions].adapt[problem->is_double](problem);

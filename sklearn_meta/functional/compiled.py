@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from sklearn_meta.functional.compiled_call import Call, Noise
+from sklearn_meta.functional.compiled_call import Call
+from sklearn_meta.functional.compiled_library import Noise
 from sklearn_meta.functional.derivatives import InnerLoss
 from sklearn_meta.functional.evaluation import evaluate_by_formulas
 from sklearn_meta.functional.inner_loop import Rates, descend

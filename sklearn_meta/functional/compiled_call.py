@@ -1,28 +1,22 @@
-"""The library in C, and what is passed to it.
+"""Perceptrons, rows and rates as the library in C takes them."""
 
-It is built when the package is installed, if there is a compiler, and called through
-`ctypes`, which releases the global interpreter lock. It keeps nothing between two
-calls, so any number of threads may call it.
-"""
-
-import ctypes
 import math
-import os
 from collections.abc import Mapping
-from ctypes import c_double, c_int64, c_void_p
-from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_meta.functional.compiled_library import (
+    Layer,
+    Problem,
+    Rows,
+    load_library,
+)
 from sklearn_meta.functional.derivatives import IDENTITY, InnerLoss, activation_of
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.functional.perceptron import Chain, Parameters
 from sklearn_meta.functional.recursion import learned_rates
 
-# "0" leaves the library alone
-SWITCH = "SKLEARN_META_COMPILED"
 TYPES = (torch.float32, torch.float64)
 MOST_LAYERS = 16  # of _perceptron.c
 
@@ -35,112 +29,6 @@ NUMBERS_OF_ACTIVATIONS = {
         )
     },
 }
-
-
-class Layer(ctypes.Structure):
-    """`Layer` of _perceptron.c."""
-
-    _fields_ = [
-        ("n_in", c_int64),
-        ("n_out", c_int64),
-        ("activation", c_int64),
-        ("weight", c_void_p),
-        ("bias", c_void_p),
-        ("weight_step", c_int64),
-        ("bias_step", c_int64),
-        ("weight_rate", c_void_p),
-        ("bias_rate", c_void_p),
-        ("weight_v", c_void_p),
-        ("bias_v", c_void_p),
-        ("weight_out", c_void_p),
-        ("bias_out", c_void_p),
-        ("weight_rate_out", c_void_p),
-        ("bias_rate_out", c_void_p),
-    ]
-
-
-class Rows(ctypes.Structure):
-    """`Rows` of _perceptron.c."""
-
-    _fields_ = [
-        ("n_rows", c_int64),
-        ("X", c_void_p),
-        ("Y", c_void_p),
-        ("weight", c_void_p),
-        ("weight_step", c_int64),
-        ("mask", c_void_p),
-        ("total_weight", c_double),
-        ("present", c_void_p),
-        ("offset", c_void_p),
-        ("offset_row", c_int64),
-        ("out", c_void_p),
-    ]
-
-
-class Noise(ctypes.Structure):
-    """`Noise` of _perceptron.c."""
-
-    _fields_ = [
-        ("intercept", c_void_p),
-        ("slope", c_void_p),
-        ("floor", c_double),
-        ("intercept_out", c_void_p),
-        ("slope_out", c_void_p),
-    ]
-
-
-class Problem(ctypes.Structure):
-    """`Problem` of _perceptron.c."""
-
-    _fields_ = [
-        ("is_double", c_int64),
-        ("n_tasks", c_int64),
-        ("n_layers", c_int64),
-        ("n_steps", c_int64),
-        ("second_order", c_int64),
-        ("has_classes", c_int64),
-        ("lr", c_double),
-        ("layers", ctypes.POINTER(Layer)),
-        ("support", Rows),
-        ("query", Rows),
-        ("noise", Noise),
-        ("losses", c_void_p),
-        ("diverged", c_void_p),
-        ("seen", c_void_p),
-        ("instructions", c_int64),
-    ]
-
-
-@cache
-def load_library() -> ctypes.CDLL | None:
-    """The library, if it was built and is not switched off.
-
-    Returns
-    -------
-    ctypes.CDLL or None
-        None too where the file cannot be loaded.
-    """
-    spec = find_spec("sklearn_meta.functional._perceptron")
-    if os.environ.get(SWITCH) == "0" or spec is None or spec.origin is None:
-        return None
-    try:
-        library = ctypes.CDLL(spec.origin)
-        _declare(library)
-    except (OSError, AttributeError):  # built for another machine, or of other sources
-        return None
-    return library
-
-
-def _declare(library: ctypes.CDLL) -> None:
-    """Say what the functions of the library take and return."""
-    for name in ("adapt", "differentiate", "predict"):
-        getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
-    for name in ("likelihood", "solve_support"):
-        getattr(library, name).argtypes = [c_void_p]
-    library.activate.argtypes = [*[c_int64] * 4, c_void_p, c_void_p]
-    library.name_of_instructions.argtypes = [c_int64]
-    library.name_of_instructions.restype = ctypes.c_char_p
-    library.widest_instructions.restype = c_int64
 
 
 def has_kernel(chain: Chain) -> bool:

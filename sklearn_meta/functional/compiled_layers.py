@@ -14,11 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
-from sklearn_meta.functional.compiled_call import (
-    NUMBERS_OF_ACTIVATIONS,
-    is_served,
-    load_library,
-)
+from sklearn_meta.functional.compiled_call import NUMBERS_OF_ACTIVATIONS, is_served
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.functional.derivatives import activation_of
 
 

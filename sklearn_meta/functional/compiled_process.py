@@ -32,14 +32,14 @@ With G the gradient by K of all rows with those of the support, that by A is
 """
 
 import ctypes
-from ctypes import c_double, c_int64, c_void_p
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from sklearn_meta.functional.compiled_call import is_served, load_library
+from sklearn_meta.functional.compiled_call import is_served
+from sklearn_meta.functional.compiled_library import Process, load_library
 
 MOST_SUPPORT_ROWS = 128
 
@@ -73,44 +73,31 @@ class Limits(NamedTuple):
     least_variance: float
 
 
-class Process(ctypes.Structure):
-    """`Process` of _perceptron.c."""
+def run_process(function: str, problem: Process) -> None:
+    """Call a function of the library.
 
-    _fields_ = [
-        *((name, c_int64) for name in ("is_double", "n_tasks", "n_rows", "n_support")),
-        *((name, c_int64) for name in ("n_columns", "n_linear", "n_smooth")),
-        ("is_marginal", c_int64),
-        *((name, c_void_p) for name in ("X", "linear", "smooth", "mean", "noise")),
-        *((name, c_void_p) for name in ("Y", "mask", "constant", "column", "length")),
-        ("variance", c_void_p),
-        *((name, c_double) for name in Limits._fields),
-        ("loss", c_void_p),
-        *((f"{name}_out", c_void_p) for name in ("linear", "smooth", "mean", "noise")),
-        *((f"{name}_out", c_void_p) for name in ("constant", "column", "length")),
-        ("variance_out", c_void_p),
-        ("instructions", c_int64),
-        ("variance_step", c_int64),
-        *((f"{name}_out", c_void_p) for name in ("factor", "values")),
-    ]
+    Parameters
+    ----------
+    function : {"likelihood", "solve_support"}
+        Its name.
+    problem : Process
+        Tasks, and where the results go.
 
-    def run(self, function: str) -> None:
-        """Call a function of the library.
-
-        Raises
-        ------
-        MemoryError
-            If a task does not fit.
-        """
-        library = load_library()
-        if library is None:
-            raise RuntimeError(
-                "expected the compiled engine; it is not there. Ask `has_process`."
-            )
-        self.instructions = library.widest_instructions()
-        if getattr(library, function)(ctypes.byref(self)):
-            raise MemoryError(
-                f"expected room for a task of {self.n_rows} rows; got none."
-            )
+    Raises
+    ------
+    MemoryError
+        If a task does not fit.
+    """
+    library = load_library()
+    if library is None:
+        raise RuntimeError(
+            "expected the compiled engine; it is not there. Ask `has_process`."
+        )
+    problem.instructions = library.widest_instructions()
+    if getattr(library, function)(ctypes.byref(problem)):
+        raise MemoryError(
+            f"expected room for a task of {problem.n_rows} rows; got none."
+        )
 
 
 def has_process(support: Tensor) -> bool:
@@ -267,7 +254,7 @@ def _run(
         *rows.limits,
         *map(_address, (loss, *of_parts, *of_numbers)),
     )
-    problem.run("likelihood")
+    run_process("likelihood", problem)
     return loss, of_parts, of_numbers
 
 

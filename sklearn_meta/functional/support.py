@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from sklearn_meta.functional.compiled_process import Process, has_process
+from sklearn_meta.functional.compiled_library import Process
+from sklearn_meta.functional.compiled_process import has_process, run_process
 from sklearn_meta.functional.gaussian_process import (
     KernelRows,
     inverse_factor,
@@ -69,7 +70,7 @@ def _solve_in_c(
     zeros = torch.zeros_like(target)
     factor = residual.new_empty(*mask.shape, mask.shape[1])
     values = residual.new_empty(mask.shape)
-    Process(
+    problem = Process(
         is_double=residual.dtype == torch.float64,
         n_tasks=len(mask),
         n_rows=mask.shape[1],
@@ -89,5 +90,6 @@ def _solve_in_c(
         smooth_scale=1.0,
         factor_out=factor.data_ptr(),
         values_out=values.data_ptr(),
-    ).run("solve_support")
+    )
+    run_process("solve_support", problem)
     return factor, values
