@@ -402,7 +402,7 @@ class KernelLearner(Learner):
         if hidden.ndim == 2:  # one embedding for all heads
             hidden = hidden.expand(len(self.heads), -1, -1)
         pairs = zip(self.heads, hidden.unbind(0), strict=True)
-        return [head(rows).view(*X.shape[:-1], -1) for head, rows in pairs]
+        return [head(rows).unflatten(0, X.shape[:-1]) for head, rows in pairs]
 
     def _mean(self, moments: Tensor) -> Tensor:
         """Mean of each row, (...), from its moments (..., n_moments)."""
