@@ -1,6 +1,7 @@
 /* Loss of query rows under a Gaussian process that has seen the support rows of a task,
  * or of the support rows themselves, and its gradient, for one type of numbers and one
- * set of instructions: a template, see _perceptron.c. compiled_process.py derives the formulas; the names here are those.
+ * set of instructions: a template, see _perceptron.c. compiled_process.py derives the
+ * formulas; the names here are those.
  */
 
 /* What is known of one task, whose support rows come first. Matrices lie row by row,
