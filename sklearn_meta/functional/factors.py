@@ -21,7 +21,8 @@ def stable_cholesky(matrices: Tensor, *, check: bool = True) -> Tensor:
         Positive semi-definite up to rounding.
     check : bool, default=True
         Whether a matrix that is not so, or not finite, is an error. Without the check
-        its factor is NaN, for callers that look at their result as a whole.
+        its factor is NaN, for callers that look at their result as a whole. A GPU is
+        never asked, as it would have to wait: there the factor is NaN.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def stable_cholesky(matrices: Tensor, *, check: bool = True) -> Tensor:
     Raises
     ------
     torch.linalg.LinAlgError
-        If a matrix has no factor and ``check``.
+        If a matrix on the CPU has no factor and ``check``.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def stable_cholesky(matrices: Tensor, *, check: bool = True) -> Tensor:
     unit = 10 * torch.finfo(matrices.dtype).eps
     jitter = unit * diagonal.detach().sum(-1, keepdim=True).expand_as(diagonal)
     lifted = matrices + torch.diag_embed(jitter)
-    if check:
+    if check and matrices.device.type == "cpu":
         return torch.linalg.cholesky(lifted)
     factors, failed = torch.linalg.cholesky_ex(lifted)
     return factors.masked_fill((failed > 0)[..., None, None], math.nan)

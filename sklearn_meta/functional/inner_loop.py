@@ -343,8 +343,9 @@ def _restore_diverged(
 ) -> tuple[Parameters, Tensor]:
     """Final parameters with diverged tasks put back; losses (n_tasks,)."""
     diverged = is_diverged(iterates[0].losses(), losses, params)
-    # Copies are made for the rare batch that needs them only, at the price of one look.
-    if bool(diverged.any()):
+    # Copies are made for the rare batch that needs them only, at the price of a look. A
+    # GPU is not asked: it would have to wait.
+    if diverged.device.type != "cpu" or bool(diverged.any()):
         params = choose_by_task(diverged, _best_of(iterates), params)
     return params, diverged
 

@@ -9,7 +9,7 @@ from sklearn_meta.functional.likelihoods import mask_absent
 __all__ = ["softmax_coefficients", "squared_exponential"]
 
 
-def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
+def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor | float) -> Tensor:
     """Squared exponential kernel between rows.
 
     It is ``exp(-|a - b|^2 / (2 length_scale^2 d))`` for rows of ``d`` features.
@@ -20,7 +20,7 @@ def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
         Rows.
     b : Tensor of shape (n_tasks, n_b, d)
         Rows.
-    length_scale : Tensor of shape ()
+    length_scale : Tensor of shape () or float
         In units of the root mean square of a feature, > 0.
 
     Returns
@@ -38,7 +38,7 @@ def squared_exponential(a: Tensor, b: Tensor, length_scale: Tensor) -> Tensor:
     """
     squares = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
     distances = (squares - 2 * a @ b.mT).clamp_min(0)
-    return torch.exp(-0.5 * distances / (a.shape[-1] * length_scale.square()))
+    return torch.exp(-0.5 * distances / (a.shape[-1] * length_scale**2))
 
 
 def softmax_coefficients(

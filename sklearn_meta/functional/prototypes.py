@@ -184,8 +184,8 @@ def covariance_factors(
     of_class = _covariances(features, Y.mT, means)
     of_task = _covariances(features, task_weights, task_mean)
     trust = (counts / (counts + 1))[..., None, None]
-    identity = torch.eye(features.shape[-1]).to(features)
-    mixed = trust * of_class + (1 - trust) * of_task + epsilon * identity
+    mixed = trust * of_class + (1 - trust) * of_task
+    mixed.diagonal(dim1=-2, dim2=-1).add_(epsilon)
     return stable_cholesky(mixed)
 
 

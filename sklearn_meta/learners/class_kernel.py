@@ -114,7 +114,7 @@ class SharedClassKernelLearner(LaplaceLearner):
         linear = self._scaled(a, "linear") @ self._scaled(b, "linear").mT
         a, b = self._scaled(a, "widths"), self._scaled(b, "widths")
         # its distances are means over coordinates, and these are already
-        near = squared_exponential(a, b, a.new_tensor(a.shape[-1] ** -0.5))
+        near = squared_exponential(a, b, a.shape[-1] ** -0.5)
         return self._amplitude("constant") + linear + self._amplitude("rbf") * near
 
     def _variance(self, rows: Tensor) -> Tensor:
