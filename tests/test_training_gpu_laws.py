@@ -27,8 +27,8 @@ from sklearn_meta.training._precision import Precision
 from sklearn_meta.training._stream import EpisodeStream
 
 N_STEPS, N_EPISODES = 2, 2
-# they look at a number once for each chunk of tasks that adapts: to put a task back that
-# diverged takes what is not kept otherwise
+# They look at a number once for each chunk of tasks that adapts: to put a task back
+# that diverged takes what is not kept otherwise.
 LOOK_ONCE = {
     name
     for name, build in LEARNERS.items()
