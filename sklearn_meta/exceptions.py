@@ -9,6 +9,7 @@ __all__ = [
     "DeviceWarning",
     "DivergenceWarning",
     "FewTasksWarning",
+    "LabelModeWarning",
     "LargeSupportWarning",
     "NotAdaptedError",
 ]
@@ -65,6 +66,18 @@ class FewTasksWarning(UserWarning):
     >>> from sklearn_meta.exceptions import FewTasksWarning
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", FewTasksWarning)
+    """
+
+
+class LabelModeWarning(UserWarning):
+    """Labels are taken as local to their task, though tasks have labels in common.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_meta.exceptions import LabelModeWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", LabelModeWarning)
     """
 
 

@@ -7,7 +7,8 @@ import pytest
 from sklearn.base import is_classifier
 from small_estimators import ALL_ESTIMATORS, small
 
-from sklearn_meta import MetaStackingClassifier, TaskCollection
+from sklearn_meta import MAMLClassifier, MetaStackingClassifier, TaskCollection
+from sklearn_meta.exceptions import LabelModeWarning
 
 # the drawn supports are small, and training is short
 pytestmark = pytest.mark.filterwarnings(
@@ -133,3 +134,35 @@ def test_uneven_support_of_shared_labels_leaves_the_rare_class_its_place(shared)
     proba = copy.copy(shared).adapt(X, y).predict_proba(centres)
     assert_probabilities(proba, (2, 5))
     assert (proba[:, 1] > 0).all()
+
+
+def hospitals(label_mode, labels=("abc", "bcd", "cda")):
+    """Fit on tasks of some labels each, and return the model."""
+    rng = np.random.default_rng(0)
+    tasks = [
+        (rng.normal(size=(12, 2)), np.repeat(list(own), 12 // len(own)))
+        for own in labels
+    ]
+    return small(MAMLClassifier, label_mode=label_mode).fit(tasks)
+
+
+def test_auto_labels_when_tasks_overlap_and_none_has_all_warns():
+    # Diagnoses of which each hospital sees some: accuracy is lost without a word else.
+    match = r"has all 4 of them, yet 4 are seen in more than one task: 'c' in 3 of 3"
+    with pytest.warns(LabelModeWarning, match=match) as caught:
+        model = hospitals("auto")
+    assert len(caught) == 1
+    assert model.label_mode_ == "task"
+
+
+@pytest.mark.parametrize("label_mode", ["shared", "task"])
+def test_given_label_mode_when_tasks_overlap_does_not_warn(label_mode):
+    # Who has said what labels mean need not be asked.
+    assert hospitals(label_mode).label_mode_ == label_mode
+
+
+@pytest.mark.parametrize("labels", [("ab", "cd"), ("abc", "ab")], ids=str)
+def test_auto_labels_when_they_are_plainly_local_or_shared_do_not_warn(labels):
+    # The usual collections need no word of the user.
+    local = labels[1] == "cd"
+    assert hospitals("auto", labels).label_mode_ == ("task" if local else "shared")

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
+from sklearn_meta.estimators.overlapping_labels import warn_of_overlapping_labels
 from sklearn_meta.estimators.usable_classes import usable_classes
 from sklearn_meta.functional import categorical_nll
 from sklearn_meta.pooling import PooledModel, fit_pooled
@@ -195,6 +196,8 @@ class MetaClassifierMixin(TaskClassifierMixin):
     def _learn_labels(self, rows: TaskRows, classes: Any) -> None:
         """Decide what labels mean, and learn the shared ones."""
         self.label_mode_ = self._choose_label_mode(rows)
+        if self.label_mode == "auto" and self.label_mode_ == "task":
+            warn_of_overlapping_labels(rows)
         self._learn_classes(rows, classes)
 
     def _choose_label_mode(self, rows: TaskRows) -> str:
