@@ -23,6 +23,8 @@ from sklearn_meta import (
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     ProtoNetClassifier,
+    RidgeHeadClassifier,
+    RidgeHeadRegressor,
     TaskCollection,
 )
 
@@ -153,6 +155,62 @@ def test_module_when_it_returns_no_network_raises(estimator_class):
     model = small(estimator_class, module=make_layers)
     with pytest.raises(TypeError, match="return an nn.Module, got dict"):
         model.fit(tasks_for(model))
+
+
+class RecurrentNet(nn.Module):
+    """A network of a kind for which torch has no batching rule."""
+
+    def __init__(self, n_outputs=4):
+        super().__init__()
+        self.cell, self.out = nn.GRU(1, 3, batch_first=True), nn.Linear(3, n_outputs)
+
+    def forward(self, rows):
+        return self.out(self.cell(rows.unsqueeze(-1))[0][:, -1])
+
+
+@pytest.mark.parametrize("variant", ["maml", "reptile", "imaml"])
+@pytest.mark.parametrize("estimator_class", [MAMLClassifier, MAMLRegressor])
+def test_module_when_it_is_recurrent_says_what_takes_it(estimator_class, variant):
+    """The error of torch names an operator, and no way out."""
+    model = small(estimator_class, module=RecurrentNet, variant=variant)
+    match = "vmap .* aten::gru.* RidgeHeadRegressor, .* or write the cell with"
+    with pytest.raises(ValueError, match=match):
+        model.fit(tasks_for(model))
+
+
+def test_module_when_it_is_recurrent_serves_heads_in_closed_form():
+    """What the error promises."""
+    for estimator_class in (RidgeHeadRegressor, RidgeHeadClassifier):
+        model = small(estimator_class, module=RecurrentNet)
+        tasks = tasks_for(model)
+        assert np.isfinite(outputs(model.fit(tasks).adapt(*tasks[0]), tasks[0].X)).all()
+
+
+class NeedsOutputs(Perceptron):
+    """A network that cannot be built without its number of outputs."""
+
+    def __init__(self, n_features, n_outputs):
+        super().__init__(n_features, n_outputs)
+
+
+@pytest.mark.parametrize("estimator_class", [MAMLClassifier, ProtoNetClassifier])
+def test_module_when_an_argument_is_lacking_says_which_are_given(estimator_class):
+    """An embedding may be of any width, so none is asked for."""
+    settings = {"module": NeedsOutputs, "label_mode": "task"}
+    model = small(estimator_class, **settings)
+    match = "called with n_features, without n_outputs since .*; Needs.*: missing a"
+    with pytest.raises(TypeError, match=match):
+        model.fit(class_tasks())
+    tasks = class_tasks(4)
+    model.set_params(module__n_outputs=3).fit(tasks).adapt(*tasks[0])
+
+
+def test_module_when_its_forward_fails_says_how_it_was_tried():
+    """The error is the network's own."""
+    model = small(MAMLRegressor, module=lambda: nn.Linear(7, 1))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        model.fit(regression_tasks())
+    assert "tried on 2 rows of 2 features" in caught.value.__notes__[0]
 
 
 @each_estimator

@@ -112,12 +112,32 @@ def _call_module(estimator: Any, n_features: int, n_outputs: int | None) -> nn.M
     offered = {"n_features": n_features, "n_outputs": n_outputs}
     if n_outputs is None:
         del offered["n_outputs"]
-    network = module(**{k: v for k, v in offered.items() if _takes(module, k)} | params)
+    given = {k: v for k, v in offered.items() if _takes(module, k)} | params
+    _check_arguments(module, given, n_outputs is None)
+    network = module(**given)
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"Expected module to return an nn.Module, got {type(network).__name__}."
         )
     return network
+
+
+def _check_arguments(module: Any, given: dict, is_embedding: bool) -> None:
+    """Raise if a callable cannot be called with these arguments."""
+    try:
+        inspect.signature(module).bind(**given)
+    except ValueError:  # some builtins do not tell
+        return
+    except TypeError as error:
+        name = getattr(module, "__name__", type(module).__name__)
+        why = (
+            is_embedding * ", without n_outputs since an embedding may be of any width"
+        )
+        raise TypeError(
+            f"Expected module to be called with {', '.join(given)}{why}; "
+            f"{name} cannot be: {error}. Give an argument a default, or a value by "
+            "module__x."
+        ) from error
 
 
 def _takes(module: Any, name: str) -> bool:
@@ -133,8 +153,15 @@ def _check_mapping(network: nn.Module, n_features: int, n_outputs: int | None) -
     """Try the network on two rows."""
     rows = torch.zeros(2, n_features)
     was_training = network.training
-    with torch.no_grad():
-        shape = tuple(network.float().eval()(rows).shape)
+    try:
+        with torch.no_grad():
+            shape = tuple(network.float().eval()(rows).shape)
+    except Exception as error:
+        error.add_note(
+            f"This happened when module was tried on 2 rows of {n_features} features, "
+            "zeros of type float32."
+        )
+        raise
     network.train(was_training)
     wanted = f"(2, {'n' if n_outputs is None else n_outputs})"
     if len(shape) != 2 or shape[0] != 2 or shape[1] != (n_outputs or shape[1]):

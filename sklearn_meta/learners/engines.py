@@ -21,6 +21,14 @@ from sklearn_meta.learners.adaptable import NETWORK, AdaptableNetwork
 
 ENGINES = ("compiled", "recursion", "stacked", "vmap")  # the fastest first
 
+_CANNOT_BATCH = (
+    "Expected a network that torch.func.vmap can run with weights of each task's own, "
+    "got one that it cannot ({error}). Recurrent layers of torch are of this kind. "
+    "RidgeHeadRegressor, RidgeHeadClassifier and ProtoNetClassifier take the same "
+    "module, since its weights are the same in every task; or write the cell with "
+    "nn.Linear."
+)
+
 
 class PlannedNetwork(AdaptableNetwork):
     """A network with the engine that serves it, and its outputs for many tasks."""
@@ -159,4 +167,9 @@ class PlannedNetwork(AdaptableNetwork):
             for name, p in params.items()
             if name.startswith(NETWORK)
         }
-        return vmap_forward(self.network, own, X)
+        try:
+            return vmap_forward(self.network, own, X)
+        except RuntimeError as error:
+            if "Batching rule not implemented" not in str(error):
+                raise
+            raise ValueError(_CANNOT_BATCH.format(error=error)) from error
