@@ -36,9 +36,9 @@ def search():
 
 def test_search_on_the_workers_finds_what_it_finds_at_home(client):
     """Estimators, tasks and the scorer travel; the numbers do not depend on where."""
-    home = search().fit(regression_tasks())
+    home = search().fit(regression_tasks(10))
     with joblib.parallel_backend("dask"):
-        there = search().fit(regression_tasks())
+        there = search().fit(regression_tasks(10))
     scores = there.cv_results_["mean_test_score"]
     np.testing.assert_allclose(scores, home.cv_results_["mean_test_score"], rtol=1e-6)
     executed = client.run(lambda dask_worker: dask_worker.state.executed_count)
@@ -50,7 +50,7 @@ def test_search_with_ids_on_the_workers_finds_what_it_finds_at_home(
     client, metadata_routing
 ):
     """Routed ids are split and travel with the rows."""
-    X, y, ids = regression_tasks().to_flat()
+    X, y, ids = regression_tasks(10).to_flat()
     home = search().set_params(cv=TaskKFold(2)).fit(X, y, tasks=ids)
     with joblib.parallel_backend("dask"):
         there = search().set_params(cv=TaskKFold(2)).fit(X, y, tasks=ids)

@@ -18,6 +18,7 @@ from sklearn_meta import (
     TaskEnsembleRegressor,
 )
 from sklearn_meta.estimators import kept_models
+from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.metrics import few_shot_score, few_shot_scorer
 
 
@@ -158,7 +159,8 @@ def test_fit_when_there_is_one_table_is_the_estimator_itself():
 def test_fit_when_there_is_one_named_task_has_to_be_adapted():
     """It is a collection all the same."""
     tasks = regression_tasks(2)
-    model = ridge_ensemble().fit(tasks[:1]).adapt(*tasks[1])
+    with pytest.warns(FewTasksWarning, match="a single task says nothing"):
+        model = ridge_ensemble().fit(tasks[:1]).adapt(*tasks[1])
     assert model.models_ == []
     assert np.isfinite(model.predict(tasks[1].X)).all()
 
@@ -174,7 +176,7 @@ def test_fit_when_there_is_one_named_task_has_to_be_adapted():
 )
 def test_regressor_takes_any_estimator(base):
     """That is its purpose."""
-    tasks = regression_tasks(3)
+    tasks = regression_tasks(5)
     model = TaskEnsembleRegressor(base, random_state=0).fit(tasks).adapt(*tasks[0])
     assert np.isfinite(outputs(model, tasks[1].X)).all()
 
@@ -217,7 +219,7 @@ def test_classifier_when_tasks_lack_classes_has_probabilities_for_all():
 
 def test_result_when_run_in_parallel_is_the_same():
     """n_jobs is about time only."""
-    tasks = regression_tasks(3)
+    tasks = regression_tasks(5)
     one, two = (
         TaskEnsembleRegressor(Ridge(), n_jobs=n, random_state=0).fit(tasks)
         for n in (None, 2)

@@ -122,6 +122,7 @@ def test_score_when_last_step_is_a_composite_then_is_on_its_own_scale(lines):
     assert model.score(lines) == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 def test_grid_search_when_collection_then_needs_no_setting(lines):
     # The promise of the package: no option, no routing, no request.
     search = GridSearchCV(

@@ -208,6 +208,7 @@ def test_cross_validate_when_cv_is_stock_then_groups_can_ask_for_tasks():
     assert np.isfinite(result["test_score"]).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 def test_learning_curve_when_tasks_are_given_then_sizes_grow(route):
     # How many old tasks are needed is the first question of a new user.
     data = route(line_tasks())
@@ -240,6 +241,7 @@ def test_validation_curve_when_tasks_are_given_then_scores_each_value(route):
     assert scores.shape == (2, 3) and np.isfinite(scores).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 def test_nested_cross_validation_when_tasks_are_given_then_scores_each_fold(route):
     # The search inside must get its tasks through the loop outside.
     data = route(line_tasks())

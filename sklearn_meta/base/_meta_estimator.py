@@ -12,7 +12,11 @@ from sklearn.base import _fit_context
 
 from sklearn_meta.base._fingerprint import describe
 from sklearn_meta.base._hold_out import HoldOutMixin
-from sklearn_meta.base._parameters import COMMON_CONSTRAINTS, NestedParametersMixin
+from sklearn_meta.base._parameters import (
+    COMMON_CONSTRAINTS,
+    NestedParametersMixin,
+    check_callbacks,
+)
 from sklearn_meta.base._pooled_columns import PooledColumnsMixin
 from sklearn_meta.base._run import Run, open_run
 from sklearn_meta.base._scaled_rows import ScaledRowsMixin, fit_scaler
@@ -98,6 +102,8 @@ class BaseMetaEstimator(
             resume = self.warm_start and hasattr(self, "learner_")
             X, windows = self._open_windows(X)
             rows = self._check_rows(X, y, tasks, reset=not resume, min_rows=2)
+            if not resume and windows is None:
+                self._warn_of_few_tasks(rows)
             self._meta_train(rows, resume, None, windows)
         return self
 
@@ -290,6 +296,7 @@ class BaseMetaEstimator(
 
     def _outer_loop(self) -> OuterLoop:
         """Return the outer loop with this estimator's settings."""
+        check_callbacks(self.callbacks)
         return OuterLoop(
             criterion=self._criterion(),
             max_iter=self.max_iter,

@@ -40,6 +40,18 @@ COMMON_CONSTRAINTS: dict = {
 }
 
 
+def check_callbacks(callbacks: list | None) -> None:
+    """Raise unless all are callbacks as skorch has them, or pairs of a name and one."""
+    for given in callbacks or []:
+        callback = given[1] if isinstance(given, tuple) and len(given) == 2 else given
+        if not hasattr(callback, "initialize"):
+            raise TypeError(
+                f"Expected callbacks of skorch, got {type(callback).__name__}. Write a "
+                "subclass of skorch.callbacks.Callback with on_epoch_end(self, net, "
+                "**kwargs), or another of its methods."
+            )
+
+
 class NestedParametersMixin(BaseEstimator):
     """``module__x`` and ``optimizer__x`` as entries of two dicts, as skorch names them.
 

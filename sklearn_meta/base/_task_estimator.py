@@ -47,6 +47,9 @@ class BaseTaskEstimator(BaseEstimator, ABC):
     def _check_targets(self, rows: TaskRows) -> None:
         """Raise if the targets are of another kind than the estimator's."""
 
+    def _warn_of_few_tasks(self, rows: TaskRows) -> None:
+        """Warn where tasks are too few to learn how they differ."""
+
     def _prepare(self, X: np.ndarray) -> np.ndarray:
         """Return new rows with the columns that the estimator adds."""
         return X
@@ -110,7 +113,9 @@ class BaseTaskEstimator(BaseEstimator, ABC):
             If the rows are not what ``fit`` saw, or there are no ids.
         """
         self._check_is_fitted()
-        X, y, tasks = as_flat_tasks(X, y, tasks, f"{type(self).__name__}.adapt_tasks")
+        if is_task_sequence(X) or tasks is None:
+            caller = f"{type(self).__name__}.adapt_tasks"
+            X, y, tasks = as_task_collection(X, y, tasks, caller=caller), None, None
         with unchanged_on_error(self):
             self._adapt_to_new(self._check_rows(X, y, tasks, reset=False))
         return self
@@ -224,32 +229,3 @@ class BaseTaskEstimator(BaseEstimator, ABC):
                 f"1 <= low <= high, got {shots!r}."
             )
         return int(pair[0]), int(pair[1])
-
-
-def as_flat_tasks(X: Any, y: Any, tasks: Any, caller: str) -> tuple[Any, Any, Any]:
-    """Return tasks as flat rows with ids; ids are a must.
-
-    Parameters
-    ----------
-    X : TaskCollection, sequence of (X, y) or array-like of shape (n_rows, n_features)
-        Tasks, or their rows.
-    y : array-like of shape (n_rows,) or None
-        Targets, if not in X.
-    tasks : array-like of shape (n_rows,) or None
-        The task of each row, if not in X.
-    caller : str
-        The method that asks, for the error message.
-
-    Returns
-    -------
-    X, y, tasks : array-like, the rows first
-        With the features of a row, its target and its task.
-
-    Raises
-    ------
-    ValueError
-        If there are neither tasks nor ids.
-    """
-    if is_task_sequence(X) or tasks is None:
-        return as_task_collection(X, y, tasks, caller=caller).to_flat()
-    return X, y, tasks

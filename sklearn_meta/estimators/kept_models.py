@@ -116,6 +116,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
         """
         with unchanged_on_error(self):
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
+            self._warn_of_few_tasks(rows)
             self._learn_prepared(rows)
         return self
 

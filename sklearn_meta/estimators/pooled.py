@@ -101,6 +101,7 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         with unchanged_on_error(self):
             self._shot_range()  # `score` needs it
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
+            self._warn_of_few_tasks(rows)
             self._learn_labels(rows)
             classes = getattr(self, "classes_", None)
             pooled, columns = fit_pooled(

@@ -142,6 +142,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         """
         with unchanged_on_error(self):
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
+            self._warn_of_few_tasks(rows)
             usable = self._usable_rows(rows)
             named = self._named_members()
             checkpoint, seed = None, self.random_state
@@ -224,6 +225,12 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
             members = self._default_members()
         if not members:
             raise ValueError("Expected at least one (name, estimator), got none.")
+        for member in members:
+            if not (isinstance(member, tuple | list) and len(member) == 2):
+                raise TypeError(
+                    "Expected estimators as a list of (name, estimator), got "
+                    f"{type(member).__name__} in it."
+                )
         self._validate_names([name for name, _ in members])
         for name, estimator in members:
             whole = isinstance(estimator, BaseMetaStacking)
