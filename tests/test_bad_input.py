@@ -19,13 +19,17 @@ from small_estimators import (
 from sklearn_meta import (
     MAMLClassifier,
     MAMLRegressor,
+    MetaStackingClassifier,
+    MetaStackingRegressor,
     ModelBasedMetaClassifier,
     ModelBasedMetaRegressor,
     NotAdaptedError,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
     TaskEnsembleRegressor,
 )
+from sklearn_meta.exceptions import FewTasksWarning
 
 CLASSIFIERS = [MAMLClassifier, ModelBasedMetaClassifier, ProtoNetClassifier]
 REGRESSORS = [MAMLRegressor, ModelBasedMetaRegressor, TaskEnsembleRegressor]
@@ -154,11 +158,33 @@ def test_fit_when_a_cell_is_a_word_says_so(estimator, tasks):
     assert_raises_and_leaves(estimator, lambda: estimator.fit(X, y, ids), match)
 
 
-def test_fit_when_a_task_has_too_few_rows_names_it(estimator, tasks):
-    """One row is either support or query."""
+def test_fit_when_tasks_have_too_few_rows_leaves_them_out_with_a_warning(estimator):
+    """One row is either support or query, and one table must not cost the others."""
+    tasks = tasks_for(estimator, 8)
     bad = changed(tasks, 2, lambda X, y: (X[:1], y[:1]))
-    match = "Task 't2' has n_samples = 1; at least 2 rows are needed.*drop the task"
+    bad = changed(bad, 5, lambda X, y: (X[:0], y[:0]))
+    match = "2 of 8 tasks have fewer than 2 rows and are left out, 't2', 't5': a task"
+    with pytest.warns(FewTasksWarning, match=match) as caught:
+        estimator.fit(bad)
+    assert estimator.n_tasks_ == 6
+    assert sum("left out" in str(w.message) for w in caught) == 1
+
+
+def test_fit_when_all_tasks_have_too_few_rows_raises(estimator, tasks):
+    """Nothing is left to learn from."""
+    bad = TaskCollection([(X[:1], y[:1]) for X, y in tasks], names=tasks.names)
+    match = r"Task 't0' has n_samples = 1 \(6 such tasks\); at least 2 rows are needed"
     assert_raises_and_leaves(estimator, lambda: estimator.fit(bad), match)
+
+
+def test_adapt_tasks_when_a_support_is_empty_leaves_it_out_with_a_warning(fitted):
+    """It is no task to adapt to, and that is said."""
+    tasks = tasks_for(fitted)
+    bad = changed(tasks, 1, lambda X, y: (X[:0], y[:0]))
+    match = "1 of 6 tasks have fewer than 1 rows and are left out, 't1'"
+    with pytest.warns(FewTasksWarning, match=match):
+        fitted.adapt_tasks(bad)
+    assert fitted.task_names_ == ["t0", "t2", "t3", "t4", "t5"]
 
 
 @each_classifier
@@ -239,6 +265,46 @@ def test_fit_when_two_tasks_have_one_name_says_which(estimator, tasks):
     assert_raises_and_leaves(estimator, lambda: estimator.fit(twins), match)
 
 
+@pytest.mark.parametrize(
+    ("form", "match"),
+    [
+        (iter, "got a list_iterator, which can be read only once. Make a list"),
+        (lambda tasks: zip(tasks, tasks, strict=True), "got a zip"),
+        (lambda tasks: (task for task in tasks), "got a generator"),
+        (
+            lambda tasks: [pd.DataFrame(X) for X, _ in tasks],
+            "a list of DataFrame",
+        ),
+        (lambda tasks: [X for X, _ in tasks], "a list of ndarray. Make each a pair"),
+        (lambda tasks: {"a": tasks[0][0]}, "a dict of ndarray. Make each value a pair"),
+        (
+            lambda tasks: [(X, y, "a") for X, y in tasks],
+            r"a list of tuple with 3 entries. Use Task\(X, y, name\)",
+        ),
+        (
+            lambda tasks: pd.DataFrame(tasks[0][0]).groupby(0),
+            "a DataFrameGroupBy. Use TaskCollection.from_frame",
+        ),
+    ],
+    ids=range(8),
+)
+def test_fit_when_tasks_are_in_another_form_says_which_are_taken(form, match):
+    """scikit-learn would say that y is None."""
+    estimator = small(MAMLRegressor)
+    pairs = [(X, y) for X, y in tasks_for(estimator)]
+    match = rf"Expected a TaskCollection, a sequence of \(X, y\).*{match}"
+    with pytest.raises(TypeError, match=match):
+        estimator.fit(form(pairs))
+
+
+def test_fit_when_tables_and_targets_are_two_lists_says_to_pair_them(estimator, tasks):
+    """The way of other libraries."""
+    tables, targets = zip(*tasks, strict=True)
+    match = r"a list of ndarray, and their targets apart. Pass list\(zip\(X, y\)\)"
+    call = lambda: estimator.fit(list(tables), list(targets))  # noqa: E731
+    assert_raises_and_leaves(estimator, call, match, TypeError)
+
+
 # ---------------------------------------------------------------- fit: the ids
 
 
@@ -273,7 +339,43 @@ def test_adapt_tasks_when_ids_are_lacking_says_how_to_route(fitted, tasks):
     assert_raises_and_leaves(fitted, lambda: fitted.adapt_tasks(X, y), match)
 
 
+def test_fit_when_ids_are_a_frame_of_one_column_takes_it(estimator, tasks):
+    """``frame[["task"]]`` is easily written for ``frame["task"]``."""
+    X, y, ids = tasks.to_flat()
+    fitted = estimator.fit(X, y, pd.DataFrame({"task": ids}))
+    assert fitted.n_tasks_ == 6
+    two = np.column_stack([ids, ids])
+    match = r"Expected tasks as one id for each row, got shape \(\d+, 2\)"
+    assert_raises_and_leaves(estimator, lambda: estimator.fit(X, y, two), match)
+
+
 # ---------------------------------------------------------------- fit: the target
+
+
+def test_regressor_when_the_target_is_boolean_takes_it_as_numbers():
+    """As the regressors of scikit-learn do."""
+    for estimator_class in (PooledRegressor, *REGRESSORS):
+        tasks = [(X, y > 0) for X, y in tasks_for(small(estimator_class))]
+        numbers = [(X, y.astype(float)) for X, y in tasks]
+        X, _ = tasks[0]
+        said, expected = (
+            small(estimator_class).fit(given).adapt(*given[0]).predict(X)
+            for given in (tasks, numbers)
+        )
+        np.testing.assert_array_equal(said, expected)
+
+
+@each_classifier
+def test_label_when_none_names_the_row(estimator_class):
+    """Labels are sorted, which None cannot be."""
+    estimator, tasks = small(estimator_class), class_tasks()
+    X, y = tasks[0]
+    y = np.r_[y[:2], [None], y[3:]]
+    match = "Expected a label for each row, got None in row 2. Leave out"
+    estimator.fit(tasks)
+    assert_raises_and_leaves(estimator, lambda: estimator.adapt(X, y), match)
+    bad = changed(tasks, 4, lambda X, y: (X, np.r_[[None], y[1:]]))
+    assert_raises_and_leaves(estimator, lambda: estimator.fit(bad), "In task 't4'")
 
 
 @each_classifier
@@ -582,6 +684,36 @@ def test_fit_when_the_users_own_code_fails_leaves_the_estimator(trained):
 def raise_disk_full(*args, **kwargs):
     """Stand in for an optimizer that cannot be built."""
     raise RuntimeError("disk full")
+
+
+def test_fit_when_a_callback_is_a_function_says_what_is_one(trained):
+    """skorch would miss its set_params."""
+    trained.set_params(callbacks=[print])
+    match = "Expected callbacks of skorch, got builtin_function_or_method. Write a sub"
+    call = lambda: trained.fit(tasks_for(trained))  # noqa: E731
+    assert_raises_and_leaves(trained, call, match, TypeError)
+
+
+@pytest.mark.parametrize(
+    "mixture_class", [MetaStackingClassifier, MetaStackingRegressor]
+)
+def test_fit_of_a_mixture_when_members_have_no_names_says_so(mixture_class):
+    """As in the ensembles of scikit-learn, parameters are set by name."""
+    (_, member), _ = small(mixture_class).estimators
+    mixture = mixture_class([member])
+    match = r"Expected estimators as a list of \(name, estimator\), got "
+    call = lambda: mixture.fit(tasks_for(mixture))  # noqa: E731
+    assert_raises_and_leaves(mixture, call, match, TypeError)
+
+
+@each_classifier
+def test_adapt_when_there_is_a_row_per_class_of_texts_does_not_warn(estimator_class):
+    """scikit-learn takes many labels of few rows for a number to predict."""
+    letters = np.array([chr(65 + i) for i in range(24)], dtype=object)
+    model = small(estimator_class, label_mode="task").fit(class_tasks(labels=letters))
+    X = np.random.default_rng(0).normal(size=(24, 2))
+    assert len(model.adapt(X, letters).classes_) == 24
+    assert len(model.adapt(X, pd.Series(letters)).classes_) == 24
 
 
 def test_early_stopping_when_there_is_one_table_says_what_to_do(trained):

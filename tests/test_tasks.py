@@ -177,8 +177,32 @@ def test_from_frame_takes_task_and_target_out_of_the_features():
 
 def test_from_frame_when_it_is_an_array_names_the_other_way():
     """An array has no columns to look the names up in."""
-    with pytest.raises(TypeError, match=r"DataFrame, got ndarray.*from_arrays"):
+    with pytest.raises(TypeError, match="DataFrame .*, got ndarray.*from_arrays"):
         TaskCollection.from_frame(np.zeros((2, 3)), task="id", target="y")
+
+
+def test_from_frame_when_it_is_no_frame_of_pandas_says_how_to_convert():
+    """A table of pyarrow has columns too, and would print all of its numbers."""
+
+    class Table:
+        columns = ("id", "y")
+        to_pandas = None
+
+    with pytest.raises(TypeError, match=r"of pandas, got Table. Use its to_pandas\(\)"):
+        TaskCollection.from_frame(Table(), task="id", target="y")
+
+
+def test_collection_when_given_a_dict_takes_its_keys_as_names():
+    """The form in which tables of machines are often at hand."""
+    pairs = {"a": ([[0.0]], [1.0]), "b": ([[1.0], [2.0]], [0.0, 1.0])}
+    assert TaskCollection(pairs).to_flat()[2].tolist() == ["a", "b", "b"]
+    assert check_tasks(BaseEstimator(), pairs).names == ["a", "b"]
+
+
+def test_collection_when_given_a_generator_raises():
+    """It has no length, and is empty after the first pass."""
+    with pytest.raises(TypeError, match="got a generator, .* Make a list of it"):
+        TaskCollection(([[0.0]], [1.0]) for _ in range(2))
 
 
 def test_from_frame_when_a_column_lacks_names_it():

@@ -20,7 +20,7 @@ from sklearn_meta.targets import (
     one_hot,
     shared_labels,
 )
-from sklearn_meta.tasks import TaskRows, is_task_sequence
+from sklearn_meta.tasks import TaskRows, is_task_sequence, plain_labels
 
 # a class that was ruled out costs much, and not everything
 SMALLEST_PROBABILITY = 1e-12
@@ -170,7 +170,7 @@ class TaskClassifierMixin(ClassifierMixin):
         """Raise if the target is continuous."""
         # Integers and texts are labels. scikit-learn would take its time over them, and
         # warn of support sets with a class for every other row.
-        if rows.y.dtype.kind in "biuU":
+        if plain_labels(rows.y):
             return
         with np.errstate(invalid="ignore"):  # of labels too large for an int
             check_classification_targets(rows.y)

@@ -10,7 +10,7 @@ from sklearn_meta.tasks._collection import (
 )
 from sklearn_meta.tasks._column import separate_ids
 from sklearn_meta.tasks._ids import group_rows
-from sklearn_meta.tasks._plain import plain_table
+from sklearn_meta.tasks._plain import plain_labels, plain_table
 from sklearn_meta.tasks._split import (
     few_shot_split,
     has_class_labels,
@@ -31,6 +31,7 @@ __all__ = [
     "group_rows",
     "has_class_labels",
     "is_task_sequence",
+    "plain_labels",
     "plain_table",
     "separate_ids",
     "support_query_indices",

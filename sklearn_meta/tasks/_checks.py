@@ -1,14 +1,19 @@
 """Checking any form of input once, and bringing it into one."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, validate_data
 
+from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
+from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
 from sklearn_meta.tasks._plain import LARGEST, plain_table, plain_target
+
+# tasks that a warning names
+MOST_NAMES = 5
 
 
 class TaskRows(NamedTuple):
@@ -77,7 +82,7 @@ def check_tasks(
     y_numeric : bool, default=False
         Whether the target must be a number.
     min_rows : int, default=1
-        Fewest rows a task may have.
+        Fewest rows of a task. Tasks with fewer are left out with a FewTasksWarning.
 
     Returns
     -------
@@ -98,15 +103,19 @@ def check_tasks(
     >>> rows.names, rows.sizes.tolist(), rows.X.ravel().tolist()
     (['b', 'a'], [2, 1], [1.0, 3.0, 2.0])
     """
+    collection = None
     if is_task_sequence(X):
         if y is not None or tasks is not None:
             raise ValueError(
                 "A sequence of tasks holds its own targets and ids: expected "
                 "y=None and tasks=None with it, got one of them."
             )
-        X, y, tasks = as_task_collection(X, caller="fit").to_flat()
-    elif y is None and isinstance(X, Sequence) and not len(X):
+        collection = as_task_collection(X, caller="fit")
+        X, y, tasks = collection.to_flat()
+    elif y is None and isinstance(X, (Sequence, Mapping)) and not len(X):
         raise ValueError("The collection is empty: at least one task is needed.")
+    else:
+        check_form(X, y)
     X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
     if tasks is None:
         sizes, names = np.array([len(X_checked)]), None
@@ -116,8 +125,12 @@ def check_tasks(
         if (codes[1:] < codes[:-1]).any():  # else a copy of all rows is saved
             order = np.argsort(codes, kind="stable")
             X_checked, y_checked = X_checked[order], y_checked[order]
-    _check_enough_rows(sizes, names, min_rows)
-    return TaskRows(X_checked, y_checked, sizes, names)
+    rows = TaskRows(X_checked, y_checked, sizes, names)
+    without_rows = []
+    if collection is not None and len(rows.sizes) < len(collection):
+        with_rows = set(rows.names or [])
+        without_rows = [name for name in collection.names if name not in with_rows]
+    return _leave_out_small(rows, min_rows, without_rows)
 
 
 def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
@@ -158,8 +171,12 @@ def _check_rows(
             X_checked, y_checked = validate_data(
                 estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
             )
-        if y_numeric:  # None among objects has become nan
+        if y_numeric:  # None among objects has become nan, and False is 0
+            if y_checked.dtype.kind == "b":
+                y_checked = y_checked.astype(np.float64)
             assert_all_finite(y_checked, input_name="y")
+        elif y_checked.dtype.kind == "O":
+            _check_no_label_is_missing(y_checked)
     except ValueError as error:
         culprit = None if tasks is None else _first_bad_task(X, y, tasks)
         if culprit is None:
@@ -169,6 +186,16 @@ def _check_rows(
     if y_numeric:
         check_magnitude("y", y_checked, tasks)
     return X_checked, y_checked
+
+
+def _check_no_label_is_missing(y: np.ndarray) -> None:
+    """Raise if a label is None, which cannot be sorted among others."""
+    missing = np.flatnonzero(_not_finite(y))
+    if len(missing):
+        raise ValueError(
+            f"Expected a label for each row, got {y[missing[0]]!r} in row "
+            f"{missing[0]}. Leave out rows without a label."
+        )
 
 
 def _check_numeric(y: Any) -> None:
@@ -207,14 +234,25 @@ def _columns(X: Any) -> list[np.ndarray]:
     return list(X.T) if X.ndim == 2 else []
 
 
-def _check_enough_rows(sizes: np.ndarray, names: list | None, min_rows: int) -> None:
-    """Raise if a task has fewer rows than are needed."""
-    (small,) = (sizes < min_rows).nonzero()
-    if not len(small):
-        return
-    where = "The table" if names is None else f"Task {names[small[0]]!r}"
-    more = f" ({len(small)} such tasks)" if len(small) > 1 else ""
-    raise ValueError(
-        f"{where} has n_samples = {sizes[small[0]]}{more}; at least {min_rows} rows "
-        "are needed, one to learn from and one to score on. Add rows or drop the task."
+def _leave_out_small(rows: TaskRows, min_rows: int, without_rows: list) -> TaskRows:
+    """Return the tasks that have enough rows; warn of others, raise if all are."""
+    enough = rows.sizes >= min_rows
+    if enough.all() and not without_rows:
+        return rows
+    if rows.names is None or not enough.any():
+        where = "The table" if rows.names is None else f"Task {rows.names[0]!r}"
+        more = f" ({len(rows.sizes)} such tasks)" if len(rows.sizes) > 1 else ""
+        raise ValueError(
+            f"{where} has n_samples = {rows.sizes[0]}{more}; at least {min_rows} rows "
+            "are needed, one to learn from and one to score on. Add rows."
+        )
+    small = [rows.names[task] for task in (~enough).nonzero()[0]] + without_rows
+    named = ", ".join(map(repr, small[:MOST_NAMES]))
+    more = ", ..." if len(small) > MOST_NAMES else ""
+    why = ": a task needs one to learn from and one to score on" * (min_rows > 1)
+    warn_user(
+        f"{len(small)} of {len(enough) + len(without_rows)} tasks have fewer than "
+        f"{min_rows} rows and are left out, {named}{more}{why}.",
+        FewTasksWarning,
     )
+    return rows.select(enough)

@@ -1,6 +1,6 @@
 """Tasks and collections of tasks."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
+from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
 from sklearn_meta.tasks._plain import plain_tasks
@@ -71,8 +72,9 @@ class TaskCollection(Sequence):
 
     Parameters
     ----------
-    tasks : sequence of Task or of (X, y)
-        The tasks. An object with ``__len__`` and ``__getitem__`` is enough.
+    tasks : sequence of Task or of (X, y), or dict of these
+        The tasks. An object with ``__len__`` and ``__getitem__`` is enough. The keys of
+        a dict are the names.
     names : sequence of hashable, default=None
         One name per task. By default a task's own name, or its position.
     window : int, default=None
@@ -82,6 +84,8 @@ class TaskCollection(Sequence):
 
     Raises
     ------
+    TypeError
+        If ``tasks`` is a generator, say, which can be read only once.
     ValueError
         If the number of names is not the number of tasks, or the window is none.
 
@@ -103,6 +107,10 @@ class TaskCollection(Sequence):
     def __init__(
         self, tasks: Any, names: Any = None, window: int | None = None
     ) -> None:
+        if isinstance(tasks, Mapping) and is_task_sequence(tasks):
+            names = list(tasks) if names is None else names
+            tasks = list(tasks.values())
+        check_form(tasks)
         self._tasks = tasks
         self.window = _check_window(window)
         self._names = None if names is None else list(names)
@@ -164,14 +172,16 @@ class TaskCollection(Sequence):
         Raises
         ------
         TypeError
-            If ``frame`` is no DataFrame.
+            If ``frame`` is no DataFrame of pandas.
         ValueError
             If a column is not there.
         """
-        if not hasattr(frame, "columns"):
+        if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
+            can_convert = hasattr(frame, "to_pandas")
+            remedy = "its to_pandas()" if can_convert else "from_arrays for arrays"
             raise TypeError(
-                f"Expected a DataFrame, got {type(frame).__name__}. Use "
-                "TaskCollection.from_arrays(X, y, tasks) for arrays."
+                f"Expected a DataFrame of pandas, got {type(frame).__name__}. Use "
+                f"{remedy}."
             )
         for role, column in (("task", task), ("target", target)):
             if column not in frame.columns:
@@ -311,20 +321,24 @@ class _Selection(Sequence):
 
 
 def is_task_sequence(X: Any) -> bool:
-    """Return whether X is a collection or any other sequence of tasks."""
+    """Return whether X is a collection, or any other sequence or a dict of tasks."""
     if isinstance(X, TaskCollection):
         return True
+    if isinstance(X, Mapping):
+        return bool(X) and _is_task(next(iter(X.values())))
     if any(hasattr(X, name) for name in ("shape", "iloc", "dtype", "keys")):
         return False
     if not hasattr(X, "__getitem__") or not hasattr(X, "__len__") or not len(X):
         return False
-    first = X[0]
-    if isinstance(first, Task):
+    return _is_task(X[0])
+
+
+def _is_task(item: Any) -> bool:
+    """Return whether an item of a sequence is a task."""
+    if isinstance(item, Task):
         return True
     # a row of two numbers is no task: its first entry has no rows of its own
-    return (
-        isinstance(first, (tuple, list)) and len(first) == 2 and np.ndim(first[0]) == 2
-    )
+    return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[0]) == 2
 
 
 def as_task_collection(
@@ -348,12 +362,15 @@ def as_task_collection(
     ValueError
         If there are neither tasks nor ids; the message says how to pass them to
         ``caller``.
+    TypeError
+        If X is several tables in a form that is not taken.
     """
     if isinstance(X, TaskCollection):
         return X
     if is_task_sequence(X):
         return TaskCollection(X)
     if tasks is None or y is None:
+        check_form(X, y)
         raise ValueError(NO_TASKS_MESSAGE.format(caller=caller))
     return TaskCollection.from_arrays(X, y, tasks)
 

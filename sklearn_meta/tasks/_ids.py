@@ -36,6 +36,7 @@ def as_id_array(tasks: Any) -> np.ndarray:
     """Return ids as a one-dimensional array; mixed or compound ones as objects."""
     if isinstance(tasks, np.ndarray) and tasks.ndim == 1:
         return tasks
+    tasks = _single_column(tasks)
     ids = tasks.tolist() if hasattr(tasks, "tolist") else list(tasks)
     kinds = {type(i) for i in ids}
     if len(kinds) == 1 and kinds <= {int, float, str, bool}:
@@ -43,6 +44,18 @@ def as_id_array(tasks: Any) -> np.ndarray:
     array = np.empty(len(ids), dtype=object)
     array[:] = ids
     return array
+
+
+def _single_column(tasks: Any) -> Any:
+    """Return the ids of an array or a frame of one column; raise if there are more."""
+    if getattr(tasks, "ndim", 1) < 2:
+        return tasks
+    if tasks.ndim > 2 or tasks.shape[1] != 1:
+        raise ValueError(
+            f"Expected tasks as one id for each row, got shape {tasks.shape}. Give one "
+            "column, or make each id a tuple."
+        )
+    return tasks.iloc[:, 0] if hasattr(tasks, "iloc") else tasks[:, 0]
 
 
 def is_missing(name: Any) -> bool:

@@ -73,6 +73,24 @@ def plain_target(y: Any, n_rows: int, *, numeric: bool) -> np.ndarray | None:
     return y if y.dtype.kind in "fiu" and _is_small(y) else None
 
 
+def plain_labels(y: np.ndarray) -> bool:
+    """Return whether targets, of any shape, are labels by their type alone.
+
+    scikit-learn, asked about labels, warns where there are many for few rows, as a
+    support of one row per class has them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_meta.tasks import plain_labels
+    >>> plain_labels(np.array(["a", "b"], object)), plain_labels(np.array([0.0, 1.0]))
+    (True, False)
+    """
+    if y.dtype.kind == "O":
+        return y.ndim == 1 and all(isinstance(label, str) for label in y.tolist())
+    return y.dtype.kind in "biuU" and y.ndim == 1
+
+
 def plain_tasks(tasks: Any) -> tuple[list, list] | None:
     """Return the tables and the targets of tasks, if all are plain pairs of arrays.
 

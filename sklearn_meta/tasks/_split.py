@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples
 
 from sklearn_meta.tasks._ids import check_same_length
+from sklearn_meta.tasks._plain import plain_labels
 
 
 def few_shot_split(
@@ -118,6 +119,9 @@ def support_query_indices(
 
 def has_class_labels(y: Any) -> bool:
     """Return whether a target, of shape (n_rows,), holds labels and not numbers."""
+    y = np.asarray(y)
+    if len(y) and plain_labels(y):
+        return True
     with np.errstate(invalid="ignore"):  # nan is no whole number, and an error then
         kind = type_of_target(y)
     return kind in ("binary", "multiclass")
