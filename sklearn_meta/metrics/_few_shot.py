@@ -95,9 +95,9 @@ def few_shot_scorer(
     Where labels mean the same in every task (``label_mode="shared"``) and classes are
     not equally frequent, pass ``stratify=False``. The rows of a new task will come as
     they come, and models are trained so: on supports drawn without regard to class. A
-    balanced support misleads them about how frequent each class is, so that one pooled
-    model, which does not adapt, may look better than it is. With new classes in every
-    task (``label_mode="task"``) the default is how models are trained.
+    balanced support misleads them about how frequent each class is, which favours one
+    pooled model that does not look at the support. With new classes in every task
+    (``label_mode="task"``) the default is how models are trained.
 
     A score that is not defined, such as the area under the ROC curve of queries of
     one class, is nan. It is left out of the mean, and an
