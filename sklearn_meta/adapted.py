@@ -78,7 +78,7 @@ class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
             )
         self.estimator_ = adapt(self.meta_estimator, X, self._check_labels(y))
         for name in ("n_features_in_", "feature_names_in_", "classes_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
         self._learn_codes()

@@ -119,8 +119,8 @@ class RowEpisodeSampler:
         self.X, self.Y = X, Y
         self.log_uniform, self.order = log_uniform, order
         self._asked = (*n_support, n_queries)
-        sizes = torch.as_tensor(sizes)
-        self._choose(sizes, sizes.cumsum(0) - sizes)
+        n_rows = torch.as_tensor(sizes)
+        self._choose(n_rows, n_rows.cumsum(0) - n_rows)
 
     def _choose(self, sizes: Tensor, starts: Tensor) -> None:
         """Set the tasks to draw from, and how many rows they have to give."""

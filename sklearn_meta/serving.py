@@ -6,13 +6,14 @@ builds a graph or changes the learner.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklearn_meta.episodes import as_tensor, stack_rows, task_chunks
+from sklearn_meta.functional import Gaussian
 
 __all__ = ["AdaptedTasks", "adapt_in_chunks", "adapt_to_stack"]
 
@@ -28,6 +29,18 @@ SUPPORT = "support"
 DTYPE = torch.float64
 
 State = dict[str, Any]
+
+
+class Adaptable(Protocol):
+    """What is asked of a learner here; ``learners/contract.py`` says more."""
+
+    def adapt(
+        self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
+    ) -> State:
+        """Return the state of each task."""
+
+    def query(self, state: State, X_query: Tensor) -> Tensor | Gaussian:
+        """Return the prediction of each task's rows."""
 
 
 class AdaptedTasks(NamedTuple):
@@ -49,13 +62,13 @@ class AdaptedTasks(NamedTuple):
     slot: np.ndarray
 
     def query(
-        self, learner: nn.Module, X: np.ndarray, codes: np.ndarray, device: torch.device
+        self, learner: Adaptable, X: np.ndarray, codes: np.ndarray, device: torch.device
     ) -> tuple[np.ndarray, ...]:
         """Predict rows, each with its own task.
 
         Parameters
         ----------
-        learner : nn.Module
+        learner : Adaptable
             The learner that was adapted.
         X : ndarray of shape (n_rows, n_features)
             Scaled rows.
@@ -116,7 +129,7 @@ class AdaptedTasks(NamedTuple):
 
 
 def adapt_in_chunks(
-    learner: nn.Module,
+    learner: Adaptable,
     X: np.ndarray,
     Y: np.ndarray,
     sizes: np.ndarray,
@@ -126,7 +139,7 @@ def adapt_in_chunks(
 
     Parameters
     ----------
-    learner : nn.Module
+    learner : Adaptable
         A trained learner in float64, in evaluation mode.
     X : ndarray of shape (n_rows, n_features)
         Scaled support rows, those of a task adjacent.
@@ -158,7 +171,7 @@ def adapt_in_chunks(
     return AdaptedTasks(states, chunk, slot)
 
 
-def _most_rows(learner: nn.Module, device: torch.device) -> int:
+def _most_rows(learner: Adaptable, device: torch.device) -> int:
     """Return how many padded rows adapt at once."""
     if device.type != "cpu":
         return MAX_ROWS
@@ -167,7 +180,7 @@ def _most_rows(learner: nn.Module, device: torch.device) -> int:
 
 
 def adapt_to_stack(
-    learner: nn.Module,
+    learner: Adaptable,
     X: np.ndarray,
     Y: np.ndarray,
     sizes: np.ndarray,
@@ -271,7 +284,7 @@ def pack_state(state: Any) -> Any:
 
 
 def _query_one_task(
-    learner: nn.Module, state: State, X: np.ndarray, device: torch.device
+    learner: Adaptable, state: State, X: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, ...]:
     """Return the prediction of rows that all belong to the only task."""
     with torch.no_grad():

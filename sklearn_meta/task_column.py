@@ -90,7 +90,7 @@ class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
             )
         self.estimator_ = adapt_tasks(fitted, rows, y, ids)
         self.tasks_ = names
-        vars(self).pop("classes_", None)
+        self.__dict__.pop("classes_", None)
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         return self

@@ -8,7 +8,12 @@ import torch
 from sklearn.linear_model import Ridge
 from small_estimators import regression_tasks, small
 
-from sklearn_meta import DeepKernelRegressor, KernelHyperparameters, TaskCollection
+from sklearn_meta import (
+    DeepKernelRegressor,
+    KernelHyperparameters,
+    TaskCollection,
+    serving,
+)
 from sklearn_meta.exceptions import LargeSupportWarning
 
 ROUNDING = {"rtol": 1e-7, "atol": 1e-9}
@@ -208,6 +213,19 @@ def test_sample_y_of_many_tasks_keeps_to_each_task():
     draws = model.adapt_tasks(tasks).sample_y(X, 4000, random_state=1, tasks=ids)
     mean, std = model.predict(X, return_std=True, tasks=ids)
     assert (np.abs(draws.mean(1) - mean) < 0.1 * std + 0.02).all()
+
+
+def test_sample_y_when_states_are_not_kept_draws_the_same(monkeypatch):
+    """Tasks beyond the bound of memory adapt again when they are asked."""
+    tasks = lines(12)
+    model = small(DeepKernelRegressor).fit(tasks)
+    X, _, ids = tasks.to_flat()
+    expected = model.adapt_tasks(tasks).sample_y(X, 3, tasks=ids)
+    monkeypatch.setattr(serving, "MAX_STATE_BYTES", 0)
+    model.adapt_tasks(tasks)
+    assert all(serving.SUPPORT in state for state in model.adapted_.states)
+    draws = model.sample_y(X, 3, tasks=ids)
+    np.testing.assert_allclose(draws, expected, rtol=1e-10)
 
 
 def test_sample_y_with_the_same_seed_draws_the_same():

@@ -104,6 +104,16 @@ def test_learn_prepared_equals_fit(cls, correction):
     np.testing.assert_array_equal(other.adapt(X[:5], y[:5]).predict(X), expected)
 
 
+@pytest.mark.parametrize("correction", ["level", "refit"])
+def test_correction_when_set_after_fit_asks_for_another_fit(correction):
+    """What these corrections read is learned in fit only."""
+    tasks = regression_tasks(12)
+    model = PooledRegressor(Ridge(), random_state=0).fit(tasks[:10])
+    model.set_params(correction=correction)
+    with pytest.raises(ValueError, match=f"{correction}.*set after fit"):
+        model.adapt(*tasks[10]).predict(tasks[11].X)
+
+
 def test_refit_of_one_table_counts_its_rows_once(rng):
     """The support of the fitted table is the table itself."""
     X, y = rng.normal(size=(30, 2)), rng.normal(size=30)

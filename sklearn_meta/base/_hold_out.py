@@ -1,10 +1,12 @@
 """Setting tasks aside that decide when training stops."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import EpisodeSampler, ValidationEpisodes
 
@@ -31,8 +33,19 @@ class HeldOut(NamedTuple):
         return self.train.select(~self.held), self.train.select(self.held)
 
 
-class HoldOutMixin:
+class HoldOutMixin(ABC):
     """Hold tasks out, as ``early_stopping`` and ``validation_fraction`` say."""
+
+    early_stopping: bool | str
+    validation_fraction: float
+
+    @abstractmethod
+    def _row_sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
+        """Return what draws episodes over the prepared rows of each task."""
+
+    def _sampler(self, rows: TaskRows, device: torch.device) -> EpisodeSampler:
+        """Return what draws the episodes to learn from."""
+        return self._row_sampler(rows, device)
 
     def _hold_out(
         self, rows: TaskRows, validation: TaskRows | None, random_state: Any
@@ -74,7 +87,7 @@ class HoldOutMixin:
     ) -> tuple[EpisodeSampler, EpisodeSampler | None]:
         """Return the samplers of what is learned from, and of what decides, if any."""
         if parts.held is not None and getattr(self, "label_mode_", None) != "task":
-            whole = self._sampler(parts.train, device)
+            whole = self._row_sampler(parts.train, device)
             return whole.select(~parts.held), whole.select(parts.held)
         train, validation = parts.split()
         sampler = self._sampler(train, device)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import _fit_context
-from torch import nn
 
 from sklearn_meta.base._fingerprint import describe
 from sklearn_meta.base._hold_out import HoldOutMixin
@@ -20,6 +19,7 @@ from sklearn_meta.base._scaled_rows import ScaledRowsMixin, fit_scaler
 from sklearn_meta.base._state import PortableStateMixin, unchanged_on_error
 from sklearn_meta.base._task_estimator import BaseTaskEstimator
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.pooling import PooledModel
 from sklearn_meta.serving import AdaptedTasks, adapt_in_chunks
 from sklearn_meta.tasks import TaskCollection, TaskRows, TaskWindows
@@ -57,7 +57,7 @@ class BaseMetaEstimator(
     # ------------------------------------------------------------ to be filled in
 
     @abstractmethod
-    def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
+    def _build_learner(self, n_features: int, n_outputs: int) -> Learner:
         """Return an untrained learner."""
 
     @abstractmethod
@@ -231,7 +231,9 @@ class BaseMetaEstimator(
                 self.optimizer_state_ if resume else None,
                 run.checkpoint,
                 run.processes,
-                windows and partial(self._window_sampler, windows, device),
+                None
+                if windows is None
+                else partial(self._window_sampler, windows, device),
             )
         self.n_tasks_ = len(rows.sizes) if windows is None else windows.n_tasks
         self._keep_trained(learner, device, record)
@@ -241,7 +243,7 @@ class BaseMetaEstimator(
         run.finish(record, self.max_iter)
 
     def _keep_trained(
-        self, learner: nn.Module, device: torch.device, record: TrainingRecord
+        self, learner: Learner, device: torch.device, record: TrainingRecord
     ) -> None:
         """Set what the outer loop has learned, and how it went."""
         # adapting and predicting are exact to the last digits in float64
@@ -318,7 +320,7 @@ class BaseMetaEstimator(
     ) -> None:
         """Set what was learned of the tasks of these rows."""
         _warn_of_divergence(adapted, rows)
-        vars(self).update(attributes)
+        self.__dict__.update(attributes)
         self.adapted_ = adapted
         self.task_names_ = rows.names
 

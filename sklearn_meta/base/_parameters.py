@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from torch import nn
 
@@ -39,7 +40,7 @@ COMMON_CONSTRAINTS: dict = {
 }
 
 
-class NestedParametersMixin:
+class NestedParametersMixin(BaseEstimator):
     """``module__x`` and ``optimizer__x`` as entries of two dicts, as skorch names them.
 
     scikit-learn wants every parameter in the signature; what a user's module takes is

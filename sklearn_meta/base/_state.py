@@ -6,17 +6,24 @@ from typing import Any, Self
 import torch
 from sklearn.base import BaseEstimator
 
-from sklearn_meta.serving import move_state, pack_state
+from sklearn_meta.learners.contract import Learner
+from sklearn_meta.serving import AdaptedTasks, move_state, pack_state
 from sklearn_meta.training import resolve_device
 
 
-class PortableStateMixin:
+class PortableStateMixin(BaseEstimator):
     """Shallow copies share what was learned; pickles load without the GPU they knew."""
+
+    device: str | torch.device
+    device_: torch.device
+    learner_: Learner
+    optimizer_state_: dict
+    adapted_: AdaptedTasks
 
     def __copy__(self) -> Self:
         """Share what was learned: adapting the copy leaves this object as it is."""
         new = type(self).__new__(type(self))
-        vars(new).update(vars(self))
+        new.__dict__.update(self.__dict__)
         return new
 
     def __getstate__(self) -> dict:

@@ -122,7 +122,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
     def _forget_adaptation(self) -> None:
         """Drop the state of an earlier adaptation."""
         for name in ("adapted_", "task_names_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     # ------------------------------------------------------------ predict
 

@@ -18,13 +18,14 @@ from sklearn_meta.learners import (
     SharedClassKernelLearner,
 )
 from sklearn_meta.learners.architectures import READERS
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.targets import check_known_labels
 from sklearn_meta.tasks import TaskRows
 
 __all__ = ["DeepKernelClassifier"]
 
 # the network that corrects the process is small: it adds to what is right already
-CORRECTION_SIZE = {"hidden_size": 48, "n_layers": 2, "n_heads": 4}
+CORRECTION_WIDTH = 48
 
 # of a support: adapting to as many takes seconds with ten classes
 MAX_ROWS = 1000
@@ -289,7 +290,7 @@ default=None
             count = 1 + np.bincount(position, minlength=len(self.classes_))
             self.class_log_prior_ = np.log(count / count.sum())
 
-    def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
+    def _build_learner(self, n_features: int, n_outputs: int) -> Learner:
         """Build a Gaussian process for the kind of labels."""
         if self.label_mode_ == "task":
             n_columns = n_features * len(self._forms)
@@ -328,7 +329,7 @@ default=None
             likelihood="categorical",
             architecture=self.correction,
             class_equivariant=self.label_mode_ == "task",
-            **CORRECTION_SIZE,
+            hidden_size=CORRECTION_WIDTH,
         )
 
     def _hold_out(

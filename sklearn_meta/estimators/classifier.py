@@ -246,6 +246,10 @@ class MetaClassifierMixin(TaskClassifierMixin):
         """Draw episodes over rows if labels are shared, else over classes."""
         if self.label_mode_ == "task":
             return self._class_sampler(rows, device)
+        return self._row_sampler(rows, device)
+
+    def _row_sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
+        """Draw episodes over the rows of each task."""
         position = check_known_labels(rows.y, self.classes_, rows.place_of)
         n_classes = len(self.classes_)
         return RowEpisodeSampler(

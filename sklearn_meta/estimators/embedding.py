@@ -285,7 +285,7 @@ class MetaEmbedding(TransformerMixin, BaseEstimator):
         """Set the fitted estimator, and what it knows of the features."""
         self.estimator_ = estimator
         self.n_features_in_ = estimator.n_features_in_
-        vars(self).pop("feature_names_in_", None)
+        self.__dict__.pop("feature_names_in_", None)
         if hasattr(estimator, "feature_names_in_"):
             self.feature_names_in_ = estimator.feature_names_in_
 

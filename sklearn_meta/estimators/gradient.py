@@ -31,6 +31,8 @@ VARIANTS = {"maml", "fomaml", "anil", "metasgd", "maml++", "reptile", "imaml"}
 class GradientEstimator(BaseMetaEstimator):
     """Build a gradient learner from the parameters of both estimators."""
 
+    learner_: GradientLearner
+
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
         "variant": [StrOptions(VARIANTS)],
@@ -44,7 +46,7 @@ class GradientEstimator(BaseMetaEstimator):
     }
 
     def _gradient_learner(
-        self, n_features: int, n_outputs: int, **options: Any
+        self, n_features: int, n_outputs: int | None, **options: Any
     ) -> GradientLearner:
         learner_class, own_options = self._learner_of_variant()
         learner = learner_class(

@@ -51,6 +51,8 @@ class AdaptedMembers(NamedTuple):
 class KeptModelsEstimator(BaseTaskEstimator):
     """Keep a model per old task and a pooled one; learn how a support weighs them."""
 
+    models_: list
+
     _parameter_constraints: dict = {
         "correction": [StrOptions({"none", "shift"})],
         "max_models": [Interval(Integral, 1, None, closed="left"), None],
@@ -180,7 +182,8 @@ class KeptModelsEstimator(BaseTaskEstimator):
         self, rows: TaskRows, describe: Callable[..., tuple[np.ndarray, ...]]
     ) -> list[np.ndarray]:
         """Return the sums over each task of what ``describe(X, y)`` says of rows."""
-        codes, sums = rows.codes, []
+        codes = rows.codes
+        sums: list[np.ndarray] = []
         for block in gen_batches(len(codes), self._block_rows()):
             tasks, first = np.unique(codes[block], return_index=True)
             said = describe(rows.X[block], rows.y[block])

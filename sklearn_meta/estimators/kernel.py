@@ -245,6 +245,8 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     (15, 3)
     """
 
+    learner_: KernelLearner
+
     _parameter_constraints: dict = {
         **BaseMetaEstimator._parameter_constraints,
         "init": [StrOptions({"marginal", "random"}), KernelHyperparameters],

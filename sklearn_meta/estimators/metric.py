@@ -1,10 +1,10 @@
 """Prototypical networks: adapting is a mean per class in a learned space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
-from torch import nn
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut
 from sklearn_meta.estimators.classifier import CLASSIFIER_CONSTRAINTS
@@ -19,6 +19,7 @@ from sklearn_meta.learners import (
     LogisticPrototypeLearner,
     PrototypeLearner,
 )
+from sklearn_meta.learners.contract import Learner
 from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows, TaskWindows
 from sklearn_meta.whitening import FORMS, VIEWS
@@ -305,7 +306,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         return self.embedding_ == "whitened"
 
     @property
-    def _forms(self) -> tuple[str, ...]:
+    def _forms(self) -> Sequence[str]:
         """The forms of a row that the head reads."""
         if self.head == "logistic":
             return FORMS
@@ -366,7 +367,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
             )
         return "whitened"
 
-    def _build_learner(self, n_features: int, n_outputs: int) -> nn.Module:
+    def _build_learner(self, n_features: int, n_outputs: int) -> Learner:
         """Build the head of the whitened rows, or a network with prototypes."""
         if self._whitens():
             if self.head == "discriminant":
@@ -382,11 +383,11 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
 
     def _learned_blocks(self, X: np.ndarray) -> list[np.ndarray]:
         """Return the columns of rows, then what was learned: whitened or embedded."""
-        if self._whitens():
-            blocks = self._in_forms(X, ("scaled", "plain", "white/between"))
-            return np.split(blocks, [2 * X.shape[1]], axis=1)
-        X = self._scale(X)
-        return [X, embed_rows(self.learner_.network, X, self.device_)]
+        if isinstance(self.learner_, PrototypeLearner):
+            X = self._scale(X)
+            return [X, embed_rows(self.learner_.network, X, self.device_)]
+        blocks = self._in_forms(X, ("scaled", "plain", "white/between"))
+        return np.split(blocks, [2 * X.shape[1]], axis=1)
 
     def _hold_out(
         self, rows: TaskRows, validation: TaskRows | None, random_state: Any

@@ -92,7 +92,7 @@ def embed_rows(
 
 def check_widths(sizes: Any) -> None:
     """Raise unless the widths of hidden layers are whole numbers of at least 1."""
-    if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+    if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
         raise ValueError(
             f"Expected hidden_layer_sizes of whole numbers of at least 1, got {sizes!r}"
             ". Give one width per hidden layer, as in (64, 64)."

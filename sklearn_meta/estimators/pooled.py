@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from sklearn.base import _fit_context, is_regressor
@@ -26,6 +26,8 @@ from sklearn_meta.tasks import TaskRows
 
 __all__ = ["PooledEstimator", "Shifts"]
 
+Part = TypeVar("Part", LevelModel, OldRows)
+
 
 class Shifts(NamedTuple):
     """What is added to the pooled prediction in each adapted task."""
@@ -36,6 +38,11 @@ class Shifts(NamedTuple):
 
 class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
     """Fit the pooled model and learn how supports correct it."""
+
+    pooled_: PooledModel
+    level_: LevelModel | None
+    old_rows_: OldRows | None
+    adapted_: Shifts | Evidence | RefittedModels
 
     _parameter_constraints: dict = {
         "correction": [StrOptions({"none", "shift", "level", "refit"})],
@@ -136,12 +143,14 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         self.n_tasks_ = len(rows.sizes)
         self.level_ = self._learn_level(rows) if self._has_level_model() else None
         self._forget_adaptation()
-        old = OldRows.of(self._raw(rows), residuals, self.intercept_)
+        old = None
+        if self.correction == "refit":
+            old = OldRows.of(self._raw(rows), residuals, self.intercept_)
         if rows.names is None:
             # the rows of one table are its support, and count once
-            self.old_rows_ = OldRows(old.X[:0], old.y[:0])
+            self.old_rows_ = old and OldRows(old.X[:0], old.y[:0])
             self._adapt_to(rows)
-        self.old_rows_ = old if self.correction == "refit" else None
+        self.old_rows_ = old
 
     def _has_level_model(self) -> bool:
         """Return whether levels are features; one table tells of no levels."""
@@ -181,7 +190,7 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
             residuals = self._residuals(rows)
             self.adapted_ = refit_models(
                 self.pooled_.model,
-                self.old_rows_,
+                self._learned_in_fit(self.old_rows_),
                 self._raw(rows),
                 residuals,
                 self.intercept_,
@@ -198,20 +207,28 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         """Return whether supports shift predictions; one table tells of no shifts."""
         return self.correction == "shift" and self.n_tasks_ > 1
 
+    def _learned_in_fit(self, part: Part | None) -> Part:
+        """Return what ``fit`` has learned for the present correction, or say so."""
+        if part is None:
+            raise ValueError(
+                f"correction={self.correction!r} was set after fit, which has learned "
+                "nothing for it. Call fit again."
+            )
+        return part
+
     def _ask_level_model(
-        self, X: np.ndarray, codes: np.ndarray, ask: Any
+        self, X: np.ndarray, evidence: Evidence, ask: Any
     ) -> np.ndarray:
         """Return ``ask(model, X)`` of prepared rows, by the model that reads levels."""
-        evidence: Evidence = self.adapted_.at(codes)
-        return ask(
-            self.level_.model, self.level_.features(self._beside_level(X), evidence)
-        )
+        level = self._learned_in_fit(self.level_)
+        return ask(level.model, level.features(self._beside_level(X), evidence))
 
-    def _ask_refitted(self, X: np.ndarray, codes: np.ndarray, ask: Any) -> np.ndarray:
+    def _ask_refitted(
+        self, X: np.ndarray, refitted: RefittedModels, codes: np.ndarray, ask: Any
+    ) -> np.ndarray:
         """Return ``ask(model, X)`` of prepared rows, each by the model of its task."""
-        refitted: RefittedModels = self.adapted_
         X = np.column_stack([X[:, : self.n_features_in_], refitted.level[codes]])
-        X = self.old_rows_.cut(X)
+        X = self._learned_in_fit(self.old_rows_).cut(X)
         order = np.argsort(codes, kind="stable")
         present, first = np.unique(codes[order], return_index=True)
         parts = [

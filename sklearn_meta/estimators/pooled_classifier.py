@@ -9,7 +9,9 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from sklearn_meta.estimators.classifier import TaskClassifierMixin
 from sklearn_meta.estimators.episode_rows import draw_episodes
+from sklearn_meta.estimators.level import Evidence
 from sklearn_meta.estimators.pooled import PooledEstimator, Shifts
+from sklearn_meta.estimators.refit import RefittedModels
 from sklearn_meta.pooling import class_probabilities
 from sklearn_meta.shifts import LogitEpisodes, fit_shift_precision, map_shift
 from sklearn_meta.targets import one_hot
@@ -187,11 +189,12 @@ class PooledClassifier(TaskClassifierMixin, PooledEstimator):
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the probabilities in the columns of the labels."""
-        if self.correction == "refit":
-            return self._ask_refitted(X, codes, self._ask)
-        if self._has_level_model():
-            return self._ask_level_model(X, codes, self._ask)
-        return softmax(self._logits(X) + self.adapted_.mean[codes], axis=1)
+        adapted = self.adapted_
+        if isinstance(adapted, RefittedModels):
+            return self._ask_refitted(X, adapted, codes, self._ask)
+        if isinstance(adapted, Evidence):
+            return self._ask_level_model(X, adapted.at(codes), self._ask)
+        return softmax(self._logits(X) + adapted.mean[codes], axis=1)
 
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
         return class_probabilities(model, X, self.classes_)

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from sklearn_meta.averaging import sum_by_group
+from sklearn_meta.estimators.level import Evidence
 from sklearn_meta.estimators.pooled import PooledEstimator, Shifts
 from sklearn_meta.estimators.refit import RefittedModels
 from sklearn_meta.estimators.regressor import TaskRegressorMixin
@@ -144,7 +145,8 @@ class PooledRegressor(TaskRegressorMixin, PooledEstimator):
         level = self.intercept_.posterior(np.zeros(1), np.zeros((1, 1)))
         new.adapted_ = Shifts(*level)
         if self.correction == "refit":
-            model = fit_member(self.pooled_.model, *self.old_rows_)
+            old = self._learned_in_fit(self.old_rows_)
+            model = fit_member(self.pooled_.model, old.X, old.y)
             new.adapted_ = RefittedModels([model], *level)
         elif self.correction == "level":
             # its model has never read an empty support: what is left is the pooled one
@@ -156,11 +158,14 @@ class PooledRegressor(TaskRegressorMixin, PooledEstimator):
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the prediction in the unit of the target."""
-        if self._has_level_model():
-            variance = self.level_.variance(self.adapted_.at(codes))
-            mean = self._ask_level_model(X, codes, predict_numbers)
+        adapted = self.adapted_
+        if isinstance(adapted, Evidence):
+            evidence = adapted.at(codes)
+            variance = self._learned_in_fit(self.level_).variance(evidence)
+            mean = self._ask_level_model(X, evidence, predict_numbers)
             return mean, np.sqrt(variance)
-        variance = self.adapted_.variance[codes, 0] + self.intercept_.within
-        if self.correction == "refit":
-            return self._ask_refitted(X, codes, predict_numbers), np.sqrt(variance)
-        return X[:, -1] + self.adapted_.mean[codes, 0], np.sqrt(variance)
+        variance = adapted.variance[codes, 0] + self.intercept_.within
+        if isinstance(adapted, RefittedModels):
+            mean = self._ask_refitted(X, adapted, codes, predict_numbers)
+            return mean, np.sqrt(variance)
+        return X[:, -1] + adapted.mean[codes, 0], np.sqrt(variance)

@@ -83,7 +83,8 @@ class TaskRegressorMixin(RegressorMixin):
         levels = np.asarray(quantiles, dtype=float)
         if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
             raise ValueError(f"Expected levels in (0, 1), got {quantiles!r}.")
-        return self._quantiles(*self._check_query(X, tasks), levels)
+        X, codes = self._check_query(X, tasks)
+        return self._quantiles(X, codes, levels)
 
     def log_density(self, X: Any, y: Any, tasks: Any = None) -> np.ndarray:
         """Return the log-density of targets under the prediction of each row.
@@ -165,7 +166,8 @@ class MetaRegressorMixin(TaskRegressorMixin):
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the learner's prediction in the unit of the target."""
-        return self._in_target_unit(*self._query(X, codes), X)
+        mean, std = self._query(X, codes)
+        return self._in_target_unit(mean, std, X)
 
     def _in_target_unit(
         self, mean: np.ndarray, std: np.ndarray, X: np.ndarray
@@ -203,7 +205,7 @@ class MetaRegressorMixin(TaskRegressorMixin):
     def _n_outputs(self) -> int:
         return 1
 
-    def _sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
+    def _row_sampler(self, rows: TaskRows, device: torch.device) -> RowEpisodeSampler:
         """Draw episodes over the rows of each task."""
         X = self._scaled_tensor(rows.X, device)
         Y = self._tensor(self._encode(rows), device)

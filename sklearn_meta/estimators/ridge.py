@@ -16,6 +16,8 @@ __all__ = ["RidgeEstimator"]
 class RidgeEstimator(BaseMetaEstimator):
     """Build a ridge learner, and tell the space in which both estimators regress."""
 
+    learner_: RidgeLearner
+
     def _ridge_learner(self, n_features: int, **options: Any) -> RidgeLearner:
         network = build_network(self, n_features, None)
         width = _width(network, n_features)
@@ -26,7 +28,8 @@ class RidgeEstimator(BaseMetaEstimator):
         X = self._scale(X)
         columns = embed_rows(self.learner_.describe_rows, X, self.device_)
         # nothing is left of them where classes are local to the task
-        features, base = np.split(columns, [self.learner_.embedding_size], axis=1)
+        width = self.learner_.embedding_size or columns.shape[1]
+        features, base = np.split(columns, [width], axis=1)
         return [X, features, *([base] if base.shape[1] else [])]
 
 

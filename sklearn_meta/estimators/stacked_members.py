@@ -246,10 +246,10 @@ def _fit_member(
     member: Any, shared: SharedColumns, place: int, fold: Fold, classes: Any
 ) -> Any:
     """Fit a clone of a member on what a fold leaves to learn from."""
-    train, held_out = (
-        rows and rows._replace(X=shared.view(rows.X, place))
-        for rows in (fold.train, fold.held_out)
-    )
+    train, held_out = fold.train, fold.held_out
+    train = train._replace(X=shared.view(train.X, place))
+    if held_out is not None:
+        held_out = held_out._replace(X=shared.view(held_out.X, place))
     fitted = clone(member)
     fitted.n_features_in_ = shared.ends[0]
     more = {}

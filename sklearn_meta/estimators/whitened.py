@@ -31,8 +31,10 @@ class WhitenedClassesMixin(MetaClassifierMixin):
     known; if not, it is a plain meta-classifier.
     """
 
-    # the forms of a row that the learner reads, side by side
-    _forms: Sequence[str] = FORMS
+    @property
+    def _forms(self) -> Sequence[str]:
+        """The forms of a row that the learner reads, side by side."""
+        return FORMS
 
     @abstractmethod
     def _whitens(self) -> bool:

@@ -82,6 +82,10 @@ class AdaptationDisplay:
     ['after', 'before']
     """
 
+    ax_: Any
+    lines_: dict[str, Any]
+    bands_: dict[str, Any]
+
     def __init__(
         self,
         *,

@@ -71,6 +71,8 @@ class TaskScoreDisplay:
     5
     """
 
+    ax_: Any
+
     def __init__(
         self, *, scores: dict[str, Any], tasks: Any, score_name: str = "score"
     ) -> None:

@@ -7,6 +7,7 @@ from sklearn_meta.functional import bounded_std, class_counts, unbounded_std
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.outer_step import Noise
+from sklearn_meta.learners.parts import layers_of
 
 Params = dict[str, Tensor]
 
@@ -82,7 +83,7 @@ class AdaptableNetwork(Learner):
             return params
         if self.head == "prototypes":
             return {}
-        linear = [m for m in self.network.modules() if isinstance(m, nn.Linear)]
+        linear = layers_of(nn.Linear, self.network.modules())
         head = {id(p) for p in linear[-1].parameters()} if linear else set()
         return {name: p for name, p in params.items() if id(p) in head}
 
@@ -109,6 +110,10 @@ class AdaptableNetwork(Learner):
         if not self.learn_inner_lr:
             return self.inner_lr
         return dict(zip(self._rate_names, self.rates, strict=True))
+
+    def _rates_of_steps(self) -> Rates | list[Rates]:
+        """The rates of all steps alike, or those of every step."""
+        return self._current_rates()
 
     def _n_steps(self) -> int:
         """Steps of the inner loop."""

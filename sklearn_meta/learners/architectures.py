@@ -1,8 +1,6 @@
 """Networks that read a support set and answer queries: parts of `ProcessLearner`.
 
-All share one contract, on sets first: ``read(rows, values, mask) -> state`` once per
-support set, then ``answer(state, rows) -> outputs`` for queries, none of which sees
-another. Shapes: rows (n_sets, n, n_inputs), values (n_sets, n, n_values).
+All share the contract of ``reader.py``.
 """
 
 import torch
@@ -14,14 +12,16 @@ from sklearn_meta.learners.parts import (
     SplitDecoder,
     State,
     embed_and_pool,
+    layers_of,
     log_counts,
     unit_scale_mlp,
     zero_last_layer,
 )
+from sklearn_meta.learners.reader import Reader
 from sklearn_meta.learners.recurrent import RecurrentReader
 
 
-class PooledReader(nn.Module):
+class PooledReader(Reader):
     """Conditional neural process: the support is the mean of its embedded rows.
 
     Parameters
@@ -68,7 +68,7 @@ class PooledReader(nn.Module):
         return outputs
 
 
-class AttentiveReader(nn.Module):
+class AttentiveReader(Reader):
     """Attentive neural process, deterministic path: queries weigh the support rows.
 
     Parameters
@@ -130,7 +130,7 @@ class AttentiveReader(nn.Module):
         return outputs
 
 
-class TransformerReader(nn.Module):
+class TransformerReader(Reader):
     """Transformer neural process: support rows attend to each other, queries to them.
 
     Parameters
@@ -182,7 +182,7 @@ class TransformerReader(nn.Module):
         count = self.embed_count(log_counts(mask, rows))
         tokens = self.embed_row(rows) + self.embed_value(values) + count[:, None]
         state = {"mask": mask, "count": count}
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(layers_of(AttentionBlock, self.blocks)):
             keys, contents = block.project(tokens)
             tokens = block(tokens, keys, contents, mask)
             state |= {f"keys_{i}": keys, f"values_{i}": contents}
@@ -237,7 +237,7 @@ class AttentionBlock(nn.Module):
         return updated
 
 
-READERS = {
+READERS: dict[str, type[Reader]] = {
     "cnp": PooledReader,
     "attentive": AttentiveReader,
     "transformer": TransformerReader,

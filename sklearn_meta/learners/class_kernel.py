@@ -84,7 +84,7 @@ class SharedClassKernelLearner(LaplaceLearner):
         correction: ProcessLearner | None = None,
     ):
         super().__init__()
-        starts = dict(self.STARTS)
+        starts: dict[str, float | Tensor] = {**self.STARTS}
         if not n_offsets:
             del starts["offset"]
             starts["prior"] = torch.zeros(n_classes) if log_prior is None else log_prior

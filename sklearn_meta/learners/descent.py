@@ -1,6 +1,6 @@
 """The inner loop of a gradient learner: steps on the support rows of all tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from sklearn_meta.functional.compiled import compiled_adapt_rows
 from sklearn_meta.functional.compiled_call import is_served
 from sklearn_meta.functional.derivatives import InnerLoss
 from sklearn_meta.functional.inner_loop import Rates
+from sklearn_meta.functional.inner_optimizers import UpdateRule
 from sklearn_meta.learners.adaptable import Params
 from sklearn_meta.learners.engines import PlannedNetwork
 from sklearn_meta.learners.outer_step import Rows
@@ -29,6 +30,7 @@ class DescentLearner(PlannedNetwork):
 
     second_order: bool
     n_offsets: int
+    rule: UpdateRule
 
     def _adapt(
         self,
@@ -41,8 +43,9 @@ class DescentLearner(PlannedNetwork):
         if torch.is_inference_mode_enabled():
             # Its tensors cannot carry the gradients that adapting consists of.
             with torch.inference_mode(False):
-                inputs = (X_support, Y_support, support_mask)
-                return self._adapt(*(tensor.clone() for tensor in inputs), visit)
+                return self._adapt(
+                    X_support.clone(), Y_support.clone(), support_mask.clone(), visit
+                )
         rows = Rows(X_support, Y_support, support_mask)
         if visit is None and self._is_served_by_row():
             state = self._adapt_by_row(rows)
@@ -50,13 +53,13 @@ class DescentLearner(PlannedNetwork):
                 return state
         X, Y, _ = rows if rows.is_whole() else rows.without_padding()
         state = self._describe_support(Y, support_mask)
-        start, rows = self._starting_parameters(X, Y), self._encode(X)
+        start, encoded = self._starting_parameters(X, Y), self._encode(X)
         if not self._is_differentiable():
-            start, rows = _detached(start), rows.detach()
+            start, encoded = _detached(start), encoded.detach()
         with torch.enable_grad():
             offset = last_columns(X, self.n_offsets)
             params, diverged = self._descend(
-                start, rows, Y, support_mask, state, offset, visit
+                start, encoded, Y, support_mask, state, offset, visit
             )
         state = {**state, **params, "diverged": diverged}
         return state if self._is_differentiable() else _detached(state)
@@ -116,7 +119,7 @@ class DescentLearner(PlannedNetwork):
             Y,
             mask,
             INNER_LOSSES[self.likelihood],
-            self._current_rates(),
+            self._rates_of_steps(),
             self._n_steps(),
             rule=self.rule,
             second_order=self.second_order and self._is_differentiable(),
@@ -191,7 +194,7 @@ class DescentLearner(PlannedNetwork):
         if not names:
             return start, lr
         scale = self._logit_scale(start["head.weight"])
-        rates = lr if isinstance(lr, dict) else dict.fromkeys(start, lr)
+        rates = lr if isinstance(lr, Mapping) else dict.fromkeys(start, lr)
         # First order holds the inner gradient, of which one factor is a part.
         squared = scale * (scale if self.second_order else scale.detach())
         return (

@@ -64,7 +64,9 @@ class PlannedNetwork(AdaptableNetwork):
         self._chain_names = {name for pair in names.values() for name in pair}
         # a list, not modules of its own: they are the network's
         self._chain_layers = [
-            (names[name], layer) for name, layer in self._layers if name in names
+            (names[name], layer)
+            for name, layer in self._layers
+            if isinstance(layer, nn.Linear) and name in names
         ]
         moved = {*self._network_parameters(), *self._head_names()}
         if self._chain and moved == self._chain_names and self._has_formulas():

@@ -36,6 +36,23 @@ class FunctionDraws:
         # on the CPU, so that every device gives the same draws
         self.generator = torch.Generator().manual_seed(seed)
 
+    def adapt(
+        self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
+    ) -> State:
+        """Adapt the learner to tasks whose state was not kept.
+
+        Parameters
+        ----------
+        X_support, Y_support, support_mask : Tensor
+            As of `KernelLearner.adapt`.
+
+        Returns
+        -------
+        dict of str to Tensor
+            What `query` reads.
+        """
+        return self.learner.adapt(X_support, Y_support, support_mask)
+
     def query(self, state: State, X_query: Tensor) -> Tensor:
         """Draw functions at query rows.
 

@@ -6,13 +6,15 @@ from torch import Tensor, nn
 from sklearn_meta.learners.parts import (
     State,
     embed_and_pool,
+    layers_of,
     log_counts,
     unit_scale_mlp,
     zero_last_layer,
 )
+from sklearn_meta.learners.reader import Reader
 
 
-class HypernetworkReader(nn.Module):
+class HypernetworkReader(Reader):
     r"""A network that writes the weights of the task's network.
 
     The support is embedded row by row and averaged to a context :math:`c`. Each layer
@@ -70,9 +72,10 @@ class HypernetworkReader(nn.Module):
         self.encoder = unit_scale_mlp(n_inputs + n_values, hidden, hidden_size)
         network = unit_scale_mlp(n_inputs, hidden, n_outputs)
         zero_last_layer(network)
-        self.shared = nn.ModuleList(m for m in network if isinstance(m, nn.Linear))
+        layers = layers_of(nn.Linear, network)
+        self.shared = nn.ModuleList(layers)
         self.generators = nn.ModuleList(
-            self._generator(hidden_size + 1, layer) for layer in self.shared
+            self._generator(hidden_size + 1, layer) for layer in layers
         )
 
     def _generator(self, n_context: int, layer: nn.Linear) -> nn.Linear:
@@ -98,7 +101,7 @@ class HypernetworkReader(nn.Module):
         # context, and the product's over the rank, must not grow with their sizes
         context = context / (context.shape[-1] * self.RANK) ** 0.5
         state = {}
-        for i, layer in enumerate(self.shared):
+        for i, layer in enumerate(layers_of(nn.Linear, self.shared)):
             change, bias = self._write(self.generators[i](context), layer)
             # contiguous, so that a state from a file answers alike to the last bit
             state[f"weight_{i}"] = (layer.weight.mT + change).contiguous()

@@ -184,12 +184,11 @@ class KernelLearner(Learner):
         """
         with torch.no_grad():
             if self.is_deep:
-                for head in self.heads[:2]:
-                    head.weight.mul_(START_SCALE)
-                    head.bias.mul_(START_SCALE)
+                for parameter in self.heads[:2].parameters():
+                    parameter.mul_(START_SCALE)
             if self.mean == "learned":
-                level = self.heads[2].bias[0] if self.is_deep else self.constant_mean
-                level.fill_(mean)
+                level = "heads.2.bias" if self.is_deep else "constant_mean"
+                self.get_parameter(level).view(-1)[0] = mean
 
     def adapt(
         self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_meta.learners.kernel import KernelLearner
+from sklearn_meta.learners.parts import layers_of
+from sklearn_meta.learners.towers import Towers
 
 __all__ = ["KernelTeam", "team_of", "team_shape"]
 
@@ -51,14 +53,14 @@ class KernelTeam(KernelLearner):
             setattr(self, name, _constant(numbers.view(len(learners), 1, -1)))
         for name in ("log_noise", "constant_mean"):
             if hasattr(first, name):
-                numbers = [getattr(each, name).detach() for each in learners]
-                setattr(self, name, _constant(torch.stack(numbers)[:, None]))
+                levels = [getattr(each, name).detach() for each in learners]
+                setattr(self, name, _constant(torch.stack(levels)[:, None]))
         if first.is_deep:
             self._join_networks(learners)
 
     def _join_networks(self, learners: Sequence[KernelLearner]) -> None:
         """Lay the towers of all members side by side, and stack their heads."""
-        self.body = learners[0].body.joined([each.body for each in learners])
+        self.body = Towers.joined(layers_of(Towers, (each.body for each in learners)))
         heads = zip(*(_heads(each) for each in learners), strict=True)
         # stacked to (n_members, 1 + width of the body, width of the head)
         both = [torch.stack(same) for same in heads]
@@ -80,7 +82,8 @@ class KernelTeam(KernelLearner):
 
 def _heads(learner: KernelLearner) -> list[Tensor]:
     """Return bias above weights of each head; the last tells both mean and noise."""
-    heads = [torch.cat([e.bias[None], e.weight.mT]).detach() for e in learner.heads]
+    layers = layers_of(nn.Linear, learner.heads)
+    heads = [torch.cat([e.bias[None], e.weight.mT]).detach() for e in layers]
     if learner.tells_moments:
         first, last = heads[-1][:, :1], heads[-1][:, -1:]
         mean = first if learner.mean == "learned" else torch.zeros_like(first)

@@ -90,7 +90,7 @@ class LaplaceLearner(Learner):
         start = len(_OF_CORRECTION)
         read = {k[start:]: v for k, v in state.items() if k.startswith(_OF_CORRECTION)}
         return mask_absent(
-            logits + self.correction.query(read, X_query), state["present"]
+            logits + self.correction.logits(read, X_query), state["present"]
         )
 
     def _describe(self, X: Tensor, Y: Tensor, mask: Tensor) -> State:

@@ -16,6 +16,7 @@ from sklearn_meta.functional import (
 )
 from sklearn_meta.learners.parts import State, log_counts, unit_scale_mlp
 from sklearn_meta.learners.process import ProcessLearner
+from sklearn_meta.learners.reader import Reader
 
 # Range of a latent standard deviation, as in the attentive neural process.
 LEAST_STD, STD_RANGE = 0.1, 0.9
@@ -106,10 +107,11 @@ class LatentProcessLearner(ProcessLearner):
         parts = [self._mixture(state, rows) for rows in X_query.split(n_rows, 1)]
         if len(parts) == 1:
             return parts[0]
-        if isinstance(parts[0], Gaussian):
-            mean, std = zip(*parts, strict=True)
-            return Gaussian(torch.cat(mean, 1), torch.cat(std, 1))
-        return torch.cat(parts, 1)
+        logits = [part for part in parts if isinstance(part, Tensor)]
+        if logits:
+            return torch.cat(logits, 1)
+        mean, std = zip(*parts, strict=True)
+        return Gaussian(torch.cat(mean, 1), torch.cat(std, 1))
 
     def training_loss(
         self,
@@ -163,7 +165,7 @@ class LatentProcessLearner(ProcessLearner):
 
     def _build_reader(
         self, n_inputs: int, n_values: int, n_answers: int, *sizes: int
-    ) -> nn.Module:
+    ) -> Reader:
         """The architecture's reader, whose rows have z beside them."""
         inner = super()._build_reader(
             n_inputs + self.latent_size, n_values, n_answers, *sizes
@@ -189,13 +191,13 @@ class LatentProcessLearner(ProcessLearner):
         )
 
 
-class LatentReader(nn.Module):
+class LatentReader(Reader):
     """A reader whose query rows come once for every sample of a latent vector.
 
     Parameters
     ----------
-    inner : nn.Module
-        A reader of rows that end in the latent vector; it is zero in support rows.
+    inner : Reader
+        Of rows that end in the latent vector; it is zero in support rows.
     n_inputs : int
         Width of a support row and what is known of it.
     latent_size : int
@@ -208,7 +210,7 @@ class LatentReader(nn.Module):
 
     def __init__(
         self,
-        inner: nn.Module,
+        inner: Reader,
         n_inputs: int,
         latent_size: int,
         n_samples: int,
@@ -240,8 +242,7 @@ class LatentReader(nn.Module):
         latent = state["latent"]  # (n_sets, n_samples, latent_size)
         n_query = rows.shape[1] // latent.shape[1]
         latent = latent.repeat_interleave(n_query, 1)
-        outputs: Tensor = self.inner.answer(state, torch.cat([rows, latent], -1))
-        return outputs
+        return self.inner.answer(state, torch.cat([rows, latent], -1))
 
 
 def _each(

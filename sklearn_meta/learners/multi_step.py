@@ -153,8 +153,9 @@ class MultiStepLearner(GradientLearner):
         """The recursion knows one rate for all steps, and a loss after the last."""
         return False
 
+    # the parent learns and keeps its rates under this name, here they are computed
     @property
-    def rates(self) -> list[Tensor]:
+    def rates(self) -> list[Tensor]:  # type: ignore[override]
         """For every parameter that adapts, the rates of shape (inner_steps,)."""
         return [self.inner_lr * (RATE_SPEED * log).exp() for log in self.log_rates]
 
@@ -165,7 +166,7 @@ class MultiStepLearner(GradientLearner):
             torch.zeros(self.inner_steps) for _ in self._rate_names
         )
 
-    def _current_rates(self) -> list[Rates]:
+    def _rates_of_steps(self) -> list[Rates]:
         """The rates of every step."""
         rates = dict(zip(self._rate_names, self.rates, strict=True))
         return [

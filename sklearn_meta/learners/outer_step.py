@@ -209,7 +209,8 @@ def _add_up(
     parts: list[_Part],
 ) -> tuple[Tensor, list[Tensor]]:
     """Query losses (n_tasks,) and the gradients of their sum, part by part."""
-    losses, total = [], []
+    losses: list[Tensor] = []
+    total: list[Tensor] = []
     for part in parts:
         own_query_loss = query_loss.part(part.tasks, part.n_query)
         found = loop.formulas.outer_gradient(

@@ -1,6 +1,7 @@
 """Parts that the networks which read a support set have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from sklearn_meta.functional import build_mlp, masked_mean_pool
 
 State = dict[str, Tensor]
+Kind = TypeVar("Kind", bound=nn.Module)
 
 # Adam moves a number by about its rate each step, whatever the number's scale.
 # Logarithms of scales have further to go than the weights of a network.
@@ -115,6 +117,11 @@ def log_counts(mask: Tensor, like: Tensor) -> Tensor:
     return torch.log1p(mask.sum(1, keepdim=True).to(like))
 
 
+def layers_of(kind: type[Kind], modules: Iterable[nn.Module]) -> list[Kind]:
+    """Those of some modules that are of a kind, in their order."""
+    return [module for module in modules if isinstance(module, kind)]
+
+
 def unit_scale_mlp(
     n_in: int, hidden_layer_sizes: Sequence[int], n_out: int
 ) -> nn.Sequential:
@@ -125,7 +132,7 @@ def unit_scale_mlp(
     and training sits on a plateau for hundreds of steps.
     """
     network = build_mlp(n_in, hidden_layer_sizes, n_out, "gelu")
-    for i, layer in enumerate(m for m in network if isinstance(m, nn.Linear)):
+    for i, layer in enumerate(layers_of(nn.Linear, network)):
         nn.init.kaiming_normal_(layer.weight)
         nn.init.normal_(layer.bias, std=1.0 if i == 0 else 0.0)
     return network
@@ -133,6 +140,6 @@ def unit_scale_mlp(
 
 def zero_last_layer(network: nn.Module) -> None:
     """Make a network start at output zero, so that training starts at the prior."""
-    last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
+    last = layers_of(nn.Linear, network.modules())[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -18,6 +18,8 @@ from sklearn_meta.functional import (
 )
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
 from sklearn_meta.learners.contract import Learner
+from sklearn_meta.learners.parts import State
+from sklearn_meta.learners.reader import Reader
 
 _LIKELIHOODS = ("gaussian", "categorical")
 
@@ -133,7 +135,7 @@ default="cnp"
 
     def adapt(
         self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
-    ) -> dict[str, Tensor]:
+    ) -> State:
         """Read the support sets.
 
         Parameters
@@ -163,7 +165,7 @@ default="cnp"
         present = (class_counts(Y) > 0) | (not self.class_equivariant)
         return {**state, "present": present}
 
-    def query(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
+    def query(self, state: State, X_query: Tensor) -> Tensor | Gaussian:
         """Answer query rows.
 
         Parameters
@@ -178,23 +180,43 @@ default="cnp"
         Gaussian of (n_tasks, n_query) or Tensor of shape (n_tasks, n_query, n_classes)
             The prediction: a mean and a standard deviation, or logits.
         """
-        present = state["present"]
-        n_copies = present.shape[1] if self.class_equivariant else 1
-        sets = {key: v.flatten(0, 1) for key, v in state.items() if key != "present"}
-        rows = _repeat(self._encode(X_query), n_copies)
-        answers = self.reader.answer(sets, rows)
-        if self.likelihood == "gaussian":
-            mean, raw = answers.unbind(-1)
-            start = unbounded_std(1.0, self.std_floor)
-            return Gaussian(mean, bounded_std(raw + start, self.std_floor))
+        if self.likelihood == "categorical":
+            return self.logits(state, X_query)
+        mean, raw = self._answer(state, X_query).unbind(-1)
+        start = unbounded_std(1.0, self.std_floor)
+        return Gaussian(mean, bounded_std(raw + start, self.std_floor))
+
+    def logits(self, state: State, X_query: Tensor) -> Tensor:
+        """Answer query rows as `query` does, where the likelihood is categorical.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            As of `adapt`.
+        X_query : Tensor of shape (n_tasks, n_query, n_features)
+            Query rows.
+
+        Returns
+        -------
+        Tensor of shape (n_tasks, n_query, n_classes)
+            Logits.
+        """
+        answers = self._answer(state, X_query)
         if self.class_equivariant:
+            n_copies = state["present"].shape[1]
             answers = answers.squeeze(-1).unflatten(0, (-1, n_copies)).mT
         answers = add_offset(answers, last_columns(X_query, self.n_offsets))
-        return mask_absent(answers, present)
+        return mask_absent(answers, state["present"])
+
+    def _answer(self, state: State, X_query: Tensor) -> Tensor:
+        """What the reader says of query rows, (n_tasks * n_copies, n_query, n)."""
+        n_copies = state["present"].shape[1] if self.class_equivariant else 1
+        sets = {key: v.flatten(0, 1) for key, v in state.items() if key != "present"}
+        return self.reader.answer(sets, _repeat(self._encode(X_query), n_copies))
 
     def _build_reader(
         self, n_inputs: int, n_values: int, n_answers: int, *sizes: int
-    ) -> nn.Module:
+    ) -> Reader:
         """The architecture's reader."""
         return READERS[self.architecture](n_inputs, n_values, n_answers, *sizes)
 

@@ -10,9 +10,10 @@ from sklearn_meta.learners.parts import (
     log_counts,
     unit_scale_mlp,
 )
+from sklearn_meta.learners.reader import Reader
 
 
-class RecurrentReader(nn.Module):
+class RecurrentReader(Reader):
     """A recurrent network that reads support rows with their labels, one by one.
 
     What it says after each row goes into a memory, which queries read by content. Since
@@ -47,6 +48,8 @@ class RecurrentReader(nn.Module):
     """
 
     N_ORDERS = 3
+
+    directions: Tensor
 
     def __init__(
         self,

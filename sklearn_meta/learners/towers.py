@@ -70,7 +70,8 @@ class Towers(nn.Module):
         Rows of shape (n_towers, n_rows, n_in) are the own ones of each tower.
         """
         if has_layers(self.activation, rows):
-            return run_layers(rows, self.weights, self.biases, self.activation)
+            layers = list(self.weights), list(self.biases)
+            return run_layers(rows, *layers, self.activation)
         hidden = rows.expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             hidden = self.activation(torch.baddbmm(bias, hidden, weight))

@@ -160,7 +160,7 @@ class _TaskView:
         return self._responses.call(method, X, ids, args, kwargs)
 
 
-def _with_labels(scorer: Callable, classes: np.ndarray | None) -> Callable:
+def _with_labels(scorer: Any, classes: np.ndarray | None) -> Callable:
     """Return a scorer that knows the classes which the queries may lack.
 
     Metrics of `predict` average over the classes that they see, so theirs stay.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from skorch.history import History
 
 from sklearn_meta.persistence._encode import module_name
@@ -80,7 +81,7 @@ def _record(node: dict, store: Decoder) -> Any:
 def _estimator(node: dict, store: Decoder) -> Any:
     """Make an estimator without calling it, and give it its state."""
     cls = _known(CLASSES, node["type"])
-    estimator = cls.__new__(cls)
+    estimator: BaseEstimator = object.__new__(cls)
     state = decode(node["state"], store)
     if "module" in node:
         state["module"] = _users_module(node["module"], store.module)

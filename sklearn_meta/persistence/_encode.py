@@ -140,8 +140,9 @@ def _(value: np.random.RandomState, store: Encoder, path: str) -> dict:
 
 @encode.register
 def _(value: BaseEstimator, store: Encoder, path: str) -> dict:
-    name = type(value).__name__
-    if CLASSES.get(name) is not type(value):
+    cls = type(value)
+    name = cls.__name__
+    if CLASSES.get(name) is not cls:
         return _encode_member(value, store, path)
     state = dict(value.__getstate__())
     learner = state.pop("learner_", None)

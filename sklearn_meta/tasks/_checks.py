@@ -1,7 +1,7 @@
 """Checking any form of input once, and bringing it into one."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, validate_data
@@ -39,11 +39,11 @@ class TaskRows(NamedTuple):
         """Return the rows with more columns (n_rows, n_columns) at their end."""
         return self._replace(X=np.column_stack([self.X, columns]))
 
-    def name_of(self, task: int) -> str:
+    def name_of(self, task: SupportsIndex) -> str:
         """Return how a message calls a task."""
         return "the table" if self.names is None else f"task {self.names[task]!r}"
 
-    def place_of(self, row: int) -> str:
+    def place_of(self, row: SupportsIndex) -> str:
         """Return how a message calls the task of a row."""
         return self.name_of(self.codes[row])
 

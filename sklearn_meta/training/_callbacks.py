@@ -55,6 +55,8 @@ class KeepBest(Callback):
         No stop before this evaluation.
     """
 
+    best_weights_: dict[str, Tensor] | None
+
     def __init__(self, patience: int, first_epoch: int) -> None:
         self.patience = patience
         self.first_epoch = first_epoch

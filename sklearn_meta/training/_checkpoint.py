@@ -233,7 +233,11 @@ def _read(path: Path) -> dict:
 
 def _check_seconds(seconds: Any) -> float:
     """Return the time between checkpoints."""
-    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds >= 0:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, Real)
+        or not float(seconds) >= 0
+    ):
         raise ValueError(
             f"Expected the seconds of a Checkpoint as a number >= 0, got {seconds!r}."
         )

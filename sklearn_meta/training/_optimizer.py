@@ -40,7 +40,7 @@ class _Update(NamedTuple):
         self.counts.add_(1)
         torch._fused_adamw_(
             self.weights,
-            [p.grad for p in self.weights],
+            [g for p in self.weights if (g := p.grad) is not None],
             self.moments,
             self.squares,
             [],

@@ -8,6 +8,7 @@ callbacks and history stay usable.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -280,17 +281,20 @@ class _ChunkNet(NeuralNet):
     def validation_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
         """Return the loss on the held-out tasks."""
         self.module_.eval()
-        total = 0.0
         with torch.no_grad():
-            for rows in batch.split(VALIDATION_BATCH):
-                own, weight = rows, None
-                if self.processes is not None:
-                    own, weight = self.processes.share(rows)
-                episodes = self.datasets[1].sampler.gather(own)
-                total = total + self._own_loss(episodes, weight) * len(rows.support)
+            parts = map(self._validation_loss, batch.split(VALIDATION_BATCH))
+            total = reduce(torch.add, parts)
         if self.processes is not None:
             total = self.processes.sum(total)
         return {"loss": total / len(batch.support), "y_pred": None}
+
+    def _validation_loss(self, rows: EpisodeRows) -> Tensor:
+        """Sum of the losses of held-out episodes, or what this process adds to it."""
+        own, weight = rows, None
+        if self.processes is not None:
+            own, weight = self.processes.share(rows)
+        episodes = self.datasets[1].sampler.gather(own)
+        return self._own_loss(episodes, weight) * len(rows.support)
 
     def _own_loss(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
         """Loss of some episodes, or what this process adds to it; NaN if there is none.
@@ -310,8 +314,8 @@ class _ChunkNet(NeuralNet):
         if own is not None and self.module_.training:
             progress = self.n_steps / self.loop.max_iter
             return own(*episodes, criterion=self.loop.criterion, progress=progress)
-        is_compiled = self.compiled is not None and self.module_.training
-        prediction = (self.compiled if is_compiled else self.module_)(
+        forward = self.compiled if self.module_.training else None
+        prediction = (forward or self.module_)(
             episodes.X_support,
             episodes.Y_support,
             episodes.support_mask,
