@@ -106,7 +106,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
         Whether the noise depends on the row, within a factor of 4.5 of the common
         variance. It is constant in the shallow process.
-    noise_levels : int, default=2
+    noise_levels : int, default=3
         Levels that the noise of a task may have, from 1 to 8: numbers, learned across
         tasks, by which its variances are multiplied. The support tells how likely each
         is, so that predictions follow the rows of a quiet task closely and are careful
@@ -271,7 +271,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         init="marginal",
         mean="learned",
         noise="heteroscedastic",
-        noise_levels=2,
+        noise_levels=3,
         feature_dropout=0.0,
         module=None,
         module_params=None,
