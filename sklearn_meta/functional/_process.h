@@ -6,10 +6,10 @@
 
 /* What follows from one level of a task's noise, L times that of its rows. */
 typedef struct {
-    REAL by;                                             /* L */
-    REAL *factor, *factor_t, *values, *solved;           /* M, M^T, v, a */
-    REAL *white, *weights;                               /* W, O */
-    REAL *mean, *total, *of_mean, *of_total, *of_free;   /* of queries: g, h, see below */
+    REAL by;                                           /* L */
+    REAL *factor, *factor_t, *values, *solved;         /* M, M^T, v, a */
+    REAL *white, *weights;                             /* W, O */
+    REAL *mean, *total, *of_mean, *of_total, *of_free; /* of queries: g, h, see below */
     REAL share, of_share; /* log of its weight, given the support; derivative by it */
 } NAME(level);
 
@@ -20,13 +20,13 @@ typedef struct {
 typedef struct {
     ptrdiff_t first; /* its first row among those of all tasks */
     ptrdiff_t n, m;  /* rows, and those of the support */
-    ptrdiff_t p, q; /* linear features, coordinates */
+    ptrdiff_t p, q;  /* linear features, coordinates */
     ptrdiff_t wide_m, wide_p, wide_q;
     REAL variance; /* of the smooth part of the kernel */
     REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
     REAL *kernel, *smooth, *cov, *scaled;                /* K, S, C, h O */
     REAL *of_variance, *of_residual;                     /* h of all levels, O^T g */
-    REAL *to_level, *to_kernel, *to_linear, *to_place;   /* by K, of one level and all */
+    REAL *to_level, *to_kernel, *to_linear, *to_place; /* by K, of one level and all */
     ptrdiff_t n_levels;
     LEVEL levels[MOST_LEVELS];
 } NAME(process);
@@ -36,8 +36,8 @@ typedef struct {
 static void NAME(take_level)(Arena *arena, ptrdiff_t n, ptrdiff_t m, LEVEL *level)
 {
     ptrdiff_t wide = NAME(wide)(m);
-    REAL **by_query[] = {&level->mean, &level->total, &level->of_mean,
-                         &level->of_total, &level->of_free};
+    REAL **by_query[] = {&level->mean, &level->total, &level->of_mean, &level->of_total,
+                         &level->of_free};
     for (size_t i = 0; i < sizeof by_query / sizeof *by_query; i++)
         *by_query[i] = NAME(numbers)(arena, n);
     level->values = NAME(numbers)(arena, wide);
@@ -133,7 +133,8 @@ static void NAME(start_process)(const Process *problem, PROCESS *task)
     /* distances are the same from amid the rows, and large numbers do not cancel */
     for (ptrdiff_t j = 0; j < task->q; j++) {
         REAL sum = 0;
-        for (ptrdiff_t i = 0; i < task->n; i++) sum += task->place[i * task->wide_q + j];
+        for (ptrdiff_t i = 0; i < task->n; i++)
+            sum += task->place[i * task->wide_q + j];
         for (ptrdiff_t i = 0; i < task->n; i++)
             task->place[i * task->wide_q + j] -= sum / (REAL)task->n;
     }
@@ -168,7 +169,8 @@ static void NAME(fill_kernel)(PROCESS *task)
                 task->wide_m, task->smooth, task->kernel);
 }
 
-/* --- the solution ------------------------------------------------------------------ */
+/* --- the solution ------------------------------------------------------------------
+ */
 
 /* to += factor * from */
 ALWAYS_INLINE void NAME(add_times)(ptrdiff_t n, REAL factor, const REAL *restrict from,
@@ -223,8 +225,7 @@ static void NAME(solve)(const Process *problem, PROCESS *task, LEVEL *level)
         NAME(add_times)(m, level->values[i], level->factor + i * wide, level->solved);
     NAME(times)(k, m, task->kernel + m * wide, wide, 1, level->factor_t, wide, NULL,
                 level->white);
-    NAME(times)(k, m, level->white, wide, 1, level->factor, wide, NULL,
-                level->weights);
+    NAME(times)(k, m, level->white, wide, 1, level->factor, wide, NULL, level->weights);
 }
 
 /* Minus the log density of the support, up to a constant. */
@@ -276,16 +277,16 @@ static void NAME(weigh_levels)(const Process *problem, PROCESS *task)
     }
 }
 
-/* The loss of a query row, of a weight, and its derivatives by mean and variance of each
- * level, and by the level's share. */
+/* The loss of a query row, of a weight, and its derivatives by mean and variance of
+ * each level, and by the level's share. */
 static double NAME(row_loss)(PROCESS *task, ptrdiff_t i, REAL target, REAL weight)
 {
     double most = -INFINITY, sum = 0, logs[MOST_LEVELS];
     for (ptrdiff_t j = 0; j < task->n_levels; j++) {
         const LEVEL *level = task->levels + j;
         REAL miss = target - level->mean[i];
-        logs[j] = level->share - 0.5 * (log((double)level->total[i]) +
-                                        miss * miss / level->total[i]);
+        logs[j] = level->share -
+                  0.5 * (log((double)level->total[i]) + miss * miss / level->total[i]);
         most = logs[j] > most ? logs[j] : most;
     }
     for (ptrdiff_t j = 0; j < task->n_levels; j++) sum += exp(logs[j] - most);
@@ -328,7 +329,8 @@ static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weigh
     return loss;
 }
 
-/* --- the gradient ------------------------------------------------------------------ */
+/* --- the gradient ------------------------------------------------------------------
+ */
 
 /* Add to the gradient by K of the support that by the log density of the support. */
 static void NAME(add_density_gradient)(const PROCESS *task, const LEVEL *level,
@@ -460,7 +462,8 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
-/* --- what is called ---------------------------------------------------------------- */
+/* --- what is called ----------------------------------------------------------------
+ */
 
 /* Take room for the largest task. */
 static int NAME(open_process)(Arena *arena, const Process *problem, PROCESS *task)
@@ -514,8 +517,8 @@ static int NAME(likelihood)(const Process *problem)
     return 0;
 }
 
-/* M and v of a task among the places of its rows, those of an identity and of zero where
- * there is no row. */
+/* M and v of a task among the places of its rows, those of an identity and of zero
+ * where there is no row. */
 static void NAME(hand_solution_out)(const Process *problem, ptrdiff_t t,
                                     const PROCESS *task)
 {
