@@ -105,7 +105,8 @@ def build_model(name, workload, *, as_module=False):
         width = workload.hidden[0]
         return ModelBasedMetaRegressor("cnp", hidden_size=width, **options)
     if name == "GP":
-        return DeepKernelRegressor(workload.hidden, init="random", **options)
+        options |= {"init": "random", "noise_levels": 1}  # as the peers
+        return DeepKernelRegressor(workload.hidden, **options)
     options |= {
         "hidden_layer_sizes": workload.hidden,
         "variant": "fomaml" if workload.first_order else "maml",
