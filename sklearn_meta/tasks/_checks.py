@@ -1,13 +1,14 @@
 """Checking any form of input once, and bringing it into one."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, validate_data
 
+from sklearn_meta.tasks._bad_cells import located_error
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
-from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
+from sklearn_meta.tasks._ids import as_id_array, group_rows
 from sklearn_meta.tasks._plain import LARGEST, plain_table, plain_target
 
 
@@ -160,11 +161,11 @@ def _check_rows(
             )
         if y_numeric:  # None among objects has become nan
             assert_all_finite(y_checked, input_name="y")
-    except ValueError as error:
-        culprit = None if tasks is None else _first_bad_task(X, y, tasks)
-        if culprit is None:
+    except (TypeError, ValueError) as error:
+        clearer = located_error(error, X, y, tasks)
+        if clearer is error:
             raise
-        raise ValueError(f"In task {culprit!r}: {error}") from error
+        raise clearer from None
     check_magnitude("X", X_checked, tasks)
     if y_numeric:
         check_magnitude("y", y_checked, tasks)
@@ -179,32 +180,6 @@ def _check_numeric(y: Any) -> None:
             f"Expected a numeric target, got labels such as {y.tolist()[0]!r}. Use a "
             "classifier for labels, or convert the target to numbers."
         )
-
-
-def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
-    """Return the first task with an entry that is no finite number, or None."""
-    ids = as_id_array(tasks)
-    for column in (*_columns(X), np.asarray(y)):
-        if column.dtype.kind in "fcO" and column.shape[:1] == ids.shape:
-            bad = np.flatnonzero(_not_finite(column))
-            if len(bad):
-                return ids.tolist()[bad[0]]
-    return None
-
-
-def _not_finite(column: np.ndarray) -> np.ndarray:
-    """Return which entries are nan, infinite or missing."""
-    if column.dtype.kind == "O":
-        return np.array([is_missing(value) for value in column], bool)
-    return ~np.isfinite(column)
-
-
-def _columns(X: Any) -> list[np.ndarray]:
-    """Return the columns of a table that can be looked at as arrays."""
-    if hasattr(X, "iloc") and X.ndim == 2:
-        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
-    X = np.asarray(X)
-    return list(X.T) if X.ndim == 2 else []
 
 
 def _check_enough_rows(sizes: np.ndarray, names: list | None, min_rows: int) -> None:
