@@ -25,6 +25,8 @@ import speed_peers as peers
 import speed_stacked as stacked
 import speed_tables as tables
 import torch
+from speed_framework import framework_rows
+from speed_serving import serving_columns, serving_rows
 from speed_timing import in_turns
 from speed_workloads import WORKLOADS, Fit, build_model, draw_tasks
 
@@ -127,20 +129,21 @@ def sections(rows, args):
         "## What an outer step takes beyond its mathematics",
         f"One of {args.steps} steps of a fit, in ms, whose loss and gradient are given "
         "beforehand, less the update of the weights: checks, sampling, gathering, "
-        "clipping, history. What is paid once for a fit is in it, and shown too.",
+        "clipping, history. What is paid once for a fit is in it, and shown too. The "
+        "last row is what a plain skorch net takes for a batch of 128 rows beyond a "
+        "loop over slices.",
         table(
             ["", "fit without loss", "update", "framework", "once for a fit"],
-            tables.framework_rows(args),
+            framework_rows(args),
         ),
         "## How an outer step grows",
         "In ms, without what is paid once.",
         table(["number of", "workload", "number: ms"], tables.scaling_rows(args)),
         "## Adapting and predicting",
-        "5 ways, 5 shots, 5 steps, 75 query rows a task, in float64 with all checks; "
-        "learn2learn in float32, without any.",
-        table(
-            ["adapt and predict", "median, ms", "least, ms"], tables.serving_rows(args)
-        ),
+        "CPU time in ms, the median of calls in turns and, in brackets, the least: 5 "
+        "ways, 5 shots, 5 steps, 75 query rows a task. Ours is in float64 with all "
+        "checks, the others in float32 without any, on tensors that lie ready.",
+        table(serving_columns(), serving_rows(args)),
         "## Memory",
         "Peak memory of the process.",
         table(["tasks a step of W3", "MiB above a fit with 1"], tables.memory_rows()),

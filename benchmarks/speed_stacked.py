@@ -101,6 +101,7 @@ class Jax(TaskLoop):
         parts = zip(*self.episodes, strict=True)
         self.stacks = [np.stack([p.numpy() for p in part]) for part in parts]
         self.step = self.jax.jit(self._step)
+        self.serve = self.jax.jit(self.jax.vmap(self._outputs, (None, 0, 0, 0)))
 
     def run(self):
         """Take as many outer steps."""
@@ -118,23 +119,35 @@ class Jax(TaskLoop):
         gradient = jax.grad(lambda w: over_tasks(w, *stack).mean())(weights)
         return self.update(step, gradient, state)
 
+    def predict(self, X, y, X_query):
+        """Outputs of the query rows of all tasks, (n_tasks, n_query, n_outputs)."""
+        return np.asarray(self.serve(self.weights(self.state), X, y, X_query))
+
     def _query_loss(self, weights, X, y, X_query, y_query):
         """Loss of one task's query rows after the inner steps."""
+        return self._loss(self._outputs(weights, X, y, X_query), y_query)
+
+    def _outputs(self, weights, X, y, X_query):
+        """Outputs of one task's query rows after the inner steps."""
         jax, rate = self.jax, self.workload.inner_lr
+        slope = jax.grad(lambda w: self._loss(self._run(w, X), y))
         for _ in range(self.workload.inner_steps):
-            gradient = jax.grad(self._loss)(weights, X, y)
+            gradient = slope(weights)
             if self.workload.first_order:
                 gradient = jax.lax.stop_gradient(gradient)
             weights = jax.tree.map(lambda w, g: w - rate * g, weights, gradient)
-        return self._loss(weights, X_query, y_query)
+        return self._run(weights, X_query)
 
-    def _loss(self, weights, X, y):
-        """Squared error or cross-entropy of rows."""
-        jax, (*hidden, (weight, bias)) = self.jax, weights
+    def _run(self, weights, X):
+        """Outputs of rows."""
+        *hidden, (weight, bias) = weights
         for w, b in hidden:
-            X = jax.nn.relu(X @ w + b)
-        outputs = X @ weight + bias
+            X = self.jax.nn.relu(X @ w + b)
+        return X @ weight + bias
+
+    def _loss(self, outputs, y):
+        """Squared error or cross-entropy of rows."""
         if self.workload.n_ways == 1:
             return ((outputs - y) ** 2).mean()
-        classes = jax.nn.one_hot(y, self.workload.n_ways)
-        return -(jax.nn.log_softmax(outputs) * classes).sum(-1).mean()
+        classes = self.jax.nn.one_hot(y, self.workload.n_ways)
+        return -(self.jax.nn.log_softmax(outputs) * classes).sum(-1).mean()

@@ -3,14 +3,11 @@
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import speed_peers as peers
-import torch
-from speed_timing import cpu_seconds, step_seconds
-from speed_workloads import WORKLOADS, Fit, Null, build_model, draw_tasks
+from speed_timing import step_seconds
+from speed_workloads import WORKLOADS, Fit, build_model, draw_tasks
 
 GROWTH = {
     "tasks a step": ("W3", "batch", (8, 32, 128, 512)),
@@ -19,21 +16,6 @@ GROWTH = {
     "query rows a class": ("W3", "n_queries", (1, 15, 50)),
     "tasks that wait": ("W1", None, (300, 3000, 30000)),
 }
-
-
-def framework_rows(args):
-    """Yield what an outer step takes beyond its mathematics."""
-    for name in args.only:
-        workload, times = WORKLOADS[name], []
-        tasks = draw_tasks(workload, args.seed)
-        fits = [Null(build_model(name, workload), tasks, n) for n in (args.steps, 1)]
-        for fit in fits:
-            fit.run()
-        for _ in range(2 * args.rounds):
-            step, start = (cpu_seconds(fit.run) / fit.n_steps for fit in fits)
-            update = fits[0].update_seconds()
-            times.append([step, update, step - update, start])
-        yield [name, *(f"{1e3 * t:.3f}" for t in np.median(times, axis=0))]
 
 
 def scaling_rows(args):
@@ -55,45 +37,6 @@ def scaling_rows(args):
 def replace_steps(args, steps):
     """Return the options with another number of outer steps."""
     return type(args)(**vars(args) | {"steps": min(args.steps, steps)})
-
-
-def serving_rows(args):
-    """Yield the time of `adapt` and `predict`, input checks included."""
-    workload = WORKLOADS["W3"]
-    tasks = draw_tasks(workload, args.seed)
-    fit = Fit(build_model("W3", workload), tasks, 24)
-    fit.run()
-    model, n = fit.model, workload.n_support
-    X, y = tasks[0]
-    many = draw_tasks(workload, args.seed + 1, 1000)
-    X_query = np.concatenate([X[n:] for X, _ in many])
-    ids = np.repeat(np.arange(len(many)), workload.n_query)
-    support = [(X[:n], y[:n]) for X, y in many]
-    calls = {
-        "1 task": lambda: model.adapt(X[:n], y[:n]).predict(X[n:]),
-        "1000 tasks": lambda: model.adapt_tasks(support).predict(X_query, tasks=ids),
-    }
-    if peers.installed({"learn2learn": None}):
-        calls["1 task, learn2learn"] = partial(serve_one, workload, tasks)
-    for title, call in calls.items():
-        call()
-        repeats = 1 if "1000" in title else 20
-        seconds = [cpu_seconds(call, repeats) for _ in range(2 * args.rounds)]
-        yield [title, f"{1e3 * np.median(seconds):.2f}", f"{1e3 * min(seconds):.2f}"]
-
-
-def serve_one(workload, tasks):
-    """Adapt learn2learn's network to the first task, and predict its query rows."""
-    loop = serve_one.loops.setdefault(
-        workload, peers.Learn2Learn(workload, tasks[:1], 1)
-    )
-    X, y, X_query, _ = loop.episodes[0]
-    network = loop.adapted(X, y, first_order=True)
-    with torch.no_grad():
-        return network(X_query)
-
-
-serve_one.loops = {}
 
 
 def memory(batch, seed):

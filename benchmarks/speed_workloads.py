@@ -1,11 +1,9 @@
 """What `speed.py` times: shapes of meta-training, and public estimators for them."""
 
-import time
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from torch import nn
 
 from sklearn_meta import (
@@ -107,7 +105,8 @@ def build_model(name, workload, *, as_module=False):
         width = workload.hidden[0]
         return ModelBasedMetaRegressor("cnp", hidden_size=width, **options)
     if name == "GP":
-        return DeepKernelRegressor(workload.hidden, init="random", **options)
+        options |= {"init": "random", "noise_levels": 1}  # as the peers
+        return DeepKernelRegressor(workload.hidden, **options)
     options |= {
         "hidden_layer_sizes": workload.hidden,
         "variant": "fomaml" if workload.first_order else "maml",
@@ -135,52 +134,3 @@ class Fit:
         """Fit, with as many outer steps."""
         self.model.set_params(max_iter=self.n_steps)
         self.model.fit(self.X, self.y, tasks=self.tasks)
-
-
-class Null(Fit):
-    """The same without mathematics: loss and gradient are known beforehand."""
-
-    def __init__(self, model, tasks, n_steps):
-        super().__init__(model, tasks, n_steps)
-        self.build = model._build_learner
-        model._build_learner = self._build_null
-
-    def _build_null(self, *shape):
-        """Return the learner of the estimator, which knows its loss."""
-        learner = self.build(*shape)
-        bases = (KnownLoss, type(learner))
-        learner.__class__ = type("NullLearner", bases, {})
-        return learner
-
-    def update_seconds(self, n_steps=200):
-        """Return the CPU time of an update of the weights by AdamW."""
-        weights = [p.detach().float() for p in self.model.learner_.parameters()]
-        moments = [[torch.zeros_like(w) for w in weights] for _ in range(3)]
-        counts = [torch.ones(()) for _ in weights]
-        options = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 1e-3}
-        options |= {"eps": 1e-8, "amsgrad": False, "maximize": False}
-        start = time.process_time()
-        for _ in range(n_steps):
-            torch._fused_adamw_(weights, *moments, [], counts, **options)
-        return (time.process_time() - start) / n_steps
-
-
-class KnownLoss:
-    """Gives a learner a loss that takes no time, with a gradient of zero."""
-
-    def training_loss(self, *episodes, criterion, progress):
-        """Return the same loss at each step."""
-        if not hasattr(self, "loss"):
-            learned = [p for p in self.parameters() if p.requires_grad]
-            self.loss = ZeroLoss.apply(*learned)
-        return self.loss
-
-
-class ZeroLoss(torch.autograd.Function):
-    """Zero, whose gradient the outer loop takes from ``known``."""
-
-    @staticmethod
-    def forward(ctx, *learned):
-        """Return zero."""
-        ctx.known = [(p, torch.zeros_like(p)) for p in learned]
-        return torch.zeros(())

@@ -371,7 +371,7 @@ def test_label_when_none_names_the_row(estimator_class):
     estimator, tasks = small(estimator_class), class_tasks()
     X, y = tasks[0]
     y = np.r_[y[:2], [None], y[3:]]
-    match = "Expected a label for each row, got None in row 2. Leave out"
+    match = "Input y contains None or NaN where a label belongs, in row 2. Leave out"
     estimator.fit(tasks)
     assert_raises_and_leaves(estimator, lambda: estimator.adapt(X, y), match)
     bad = changed(tasks, 4, lambda X, y: (X, np.r_[[None], y[1:]]))

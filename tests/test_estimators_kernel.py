@@ -30,6 +30,16 @@ def lines(n_tasks, n_rows=12, seed=0):
     return TaskCollection(tasks)
 
 
+def noisy_lines(n_tasks, rng):
+    """Return lines of which every other one has sixteen times the noise."""
+    tasks = []
+    for i in range(n_tasks):
+        X, spread = rng.uniform(-2, 2, (20, 1)), (0.05, 0.8)[i % 2]
+        noise = spread * rng.normal(size=20)
+        tasks.append((X, rng.normal() * X[:, 0] + rng.normal() + noise))
+    return TaskCollection(tasks)
+
+
 def shallow(tasks, **params):
     """Return the shallow process of tasks, with all of its steps."""
     params = {"hidden_layer_sizes": (), "max_iter": 150} | params
@@ -41,6 +51,30 @@ def covariance(kernel, A, B):
     distances = (A[:, None] - B[None]) / kernel.length_scale
     smooth = kernel.smooth * np.exp(-0.5 * (distances**2).sum(-1))
     return kernel.constant + (A * kernel.linear) @ B.T + smooth
+
+
+def test_noise_levels_tell_quiet_tasks_from_noisy_ones(rng):
+    """With one level, both kinds of tasks get the same width."""
+    tasks, new = noisy_lines(60, rng), noisy_lines(40, rng)
+    widths, losses = {}, {}
+    for n_levels in (1, 3):
+        model = small(
+            DeepKernelRegressor,
+            hidden_layer_sizes=(16,),
+            noise_levels=n_levels,
+            max_iter=150,
+        ).fit(tasks)
+        found = []
+        for X, y in new:
+            mean, std = model.adapt(X[:8], y[:8]).predict(X[8:], return_std=True)
+            density = -0.5 * ((y[8:] - mean) / std) ** 2 - np.log(std)
+            found.append((std.mean(), -density.mean()))
+        quiet, noisy = np.array(found)[::2].mean(0), np.array(found)[1::2].mean(0)
+        widths[n_levels] = noisy[0] / quiet[0]
+        losses[n_levels] = (quiet + noisy)[1] / 2
+    assert 0.8 < widths[1] < 1.25
+    assert widths[3] > 3
+    assert losses[3] < losses[1] - 0.5  # nats a row
 
 
 def test_shallow_process_finds_the_variances_of_its_tasks():

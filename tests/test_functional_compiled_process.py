@@ -7,6 +7,7 @@ from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.functional.compiled_process import (
     MOST_SUPPORT_ROWS,
     Features,
+    Levels,
     Limits,
     Scales,
     has_process,
@@ -39,21 +40,33 @@ def problem():
     return rows, features, (draw(), draw(2), draw(2), draw())
 
 
-def loss(rows, features, scales):
+def loss(rows, features, scales, levels=()):
     """Return the loss, with a noise that is positive."""
     *others, log_noise = features
-    features = Features(*others, 0.1 + log_noise.exp())
-    return process_loss(*rows, N_SUPPORT, features, Scales(*scales), LIMITS)
+    known = Features(*others, 0.1 + log_noise.exp()), Scales(*scales), LIMITS
+    return process_loss(*rows, N_SUPPORT, *known, Levels(*levels))
 
 
-def test_process_loss_has_the_derivatives_of_finite_differences(problem):
+@pytest.mark.parametrize("n_levels", [None, 1, 3, 8])
+def test_process_loss_has_the_derivatives_of_finite_differences(n_levels, problem):
     """An answer that shares no line with the formulas."""
     rows, features, scales = problem
+    levels = () if n_levels is None else (draw(n_levels), draw(n_levels))
 
     def of_inputs(*inputs):
-        return loss(rows, inputs[:4], inputs[4:])
+        return loss(rows, inputs[:4], inputs[4:8], inputs[8:])
 
-    assert torch.autograd.gradcheck(of_inputs, (*features, *scales))
+    assert torch.autograd.gradcheck(of_inputs, (*features, *scales, *levels))
+
+
+def test_process_loss_of_levels_that_are_equal_is_that_of_one(problem):
+    """How likely they are does not matter then."""
+    zero = torch.zeros(3, dtype=torch.float64)
+    one, same = loss(*problem), loss(*problem, (zero, draw(3)))
+    torch.testing.assert_close(same, one, rtol=1e-12, atol=0)
+    likely = torch.tensor([0.0, 300.0], dtype=torch.float64)
+    other = torch.tensor([5.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(loss(*problem, (other, likely)), one)
 
 
 def test_process_loss_when_a_covariance_has_no_factor_is_nan(problem):

@@ -78,6 +78,7 @@ REGRESSORS = {
     "kernel": lambda: _kernel(),
     "kernel_shallow": lambda: _kernel(hidden_layer_sizes=()),
     "kernel_zero_mean": lambda: _kernel(mean="zero", noise="constant"),
+    "kernel_levels": lambda: _kernel(noise_levels=3),
     "kernel_network": lambda: _kernel(network=_mlp(6)),
     "maml": lambda: _maml(),
     "maml_vmap": lambda: _maml(wrap=True),

@@ -17,6 +17,8 @@ OPTIONS = {
     "zero_mean": {"mean": "zero"},
     "neither": {"mean": "zero", "noise": "constant"},
     "constant_noise": {"noise": "constant"},
+    "levels": {"noise_levels": 3},
+    "levels_of_constant_noise": {"noise": "constant", "noise_levels": 2},
 }
 needs_library = pytest.mark.skipif(
     load_library() is None, reason="the package was built without a compiler"
@@ -55,7 +57,7 @@ def test_forward_equals_query_of_the_adapted_state(kind):
 @needs_library
 @each_kind
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_training_loss_in_c_equals_that_of_the_prediction(kind, dropout):
+def test_training_loss_in_c_equals_that_of_torch(kind, dropout, monkeypatch):
     # One formula for the loss, and one for each of its derivatives.
     learner, (X, Y, mask, Q) = disturbed(kind, feature_dropout=dropout), episode()
     target, scored = Q.sum(-1, keepdim=True), torch.rand(4, 4) < 0.7
@@ -63,9 +65,9 @@ def test_training_loss_in_c_equals_that_of_the_prediction(kind, dropout):
     losses, gradients = [], []
     for in_c in (True, False):
         torch.manual_seed(0)  # of the dropout
-        criterion = gaussian_nll if in_c else (lambda *both: gaussian_nll(*both))
+        monkeypatch.setattr(kernel, "has_process", lambda X, in_c=in_c: in_c)
         loss = learner.train().training_loss(
-            X, Y, mask, Q, target, scored, criterion=criterion
+            X, Y, mask, Q, target, scored, criterion=gaussian_nll
         )
         learner.zero_grad()
         loss.backward()
@@ -94,7 +96,7 @@ def test_losses_when_padding_holds_anything_are_the_same(kind):
 
 
 @needs_library
-@each_kind
+@pytest.mark.parametrize("kind", [kind for kind in OPTIONS if "levels" not in kind])
 def test_marginal_loss_in_c_equals_that_of_torch(kind, monkeypatch):
     # As above, for whole tasks, padded ones among them.
     learner, (X, Y, mask, _) = disturbed(kind), episode()
@@ -120,8 +122,31 @@ def test_joint_posterior_has_the_variances_of_the_prediction(kind):
     mean, covariance = learner.joint_posterior(state, Q)
     _, _, noise = learner._describe(Q)
     torch.testing.assert_close(mean, prediction.mean)
+    levels = learner._levels().log_level
+    level = torch.ones(1).double() if levels is None else levels.exp()
+    noise = (state["log_weight"].exp() @ level).unsqueeze(1) * noise
     variance = covariance.diagonal(dim1=1, dim2=2) + noise
     torch.testing.assert_close(variance, prediction.std.square())
+
+
+def test_prediction_of_levels_is_the_mixture_of_learners_with_these_noises():
+    # Each level is a process with other noise; the likelihood of the support weighs it.
+    learner, (X, Y, mask, Q) = disturbed("levels_of_constant_noise"), episode()
+    learner.std_floor = 0.0
+    with torch.no_grad():
+        log_level, logit = learner._levels()
+        mixture = learner._predict(X, Y, mask, Q)
+        for j, log_by in enumerate(log_level):
+            one = disturbed("levels_of_constant_noise")
+            one.load_state_dict(learner.state_dict())
+            one.std_floor = 0.0
+            del one.level_numbers
+            one.log_noise += 0.5 * log_by
+            expected = one(X, Y, mask, Q)
+            torch.testing.assert_close(mixture.mean[:, j], expected.mean)
+            torch.testing.assert_close(mixture.variance[:, j].sqrt(), expected.std)
+            logit[j] -= mask[0].sum() * one.marginal_loss(X[:1], Y[:1], mask[:1])
+    torch.testing.assert_close(mixture.log_weight[0], logit.log_softmax(0))
 
 
 @each_kind

@@ -13,6 +13,7 @@ OPTIONS = [
     {"hidden_layer_sizes": (), "mean": "zero"},
     {"mean": "zero", "feature_dropout": 0.5},
     {"mean": "zero", "noise": "constant"},
+    {"noise": "constant", "noise_levels": 3},
     {"noise": "constant", "activation": "tanh", "hidden_layer_sizes": (5,)},
 ]
 

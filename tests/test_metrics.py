@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import get_scorer, log_loss, make_scorer, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from toy_estimators import AdaptOnlyRegressor, CentroidClassifier, ShiftRegressor
@@ -384,11 +385,22 @@ def test_scorer_when_task_is_too_small_then_names_it(lines):
 
 def test_scorer_when_baseline_fails_then_says_in_which_task():
     # An error from deep inside an ordinary estimator knows nothing of tasks.
-    tasks = [Task(np.zeros((4, 1)), np.array([0, 0, 0, 1]), "dull")]
+    tasks = [Task(np.full((4, 1), np.nan), np.array([0, 1, 0, 1]), "dull")]
     options = dict(n_shots=2, stratify=False, order="first")
     with pytest.raises(ValueError) as info:
         few_shot_score(LogisticRegression(), tasks, **options)
     assert info.value.__notes__ == ["This happened in task 'dull'."]
+
+
+@pytest.mark.parametrize("labels", ["wwiw", "wwww"])
+@pytest.mark.parametrize("model", [LogisticRegression(), KNeighborsClassifier(1)])
+def test_scorer_when_support_lacks_a_class_then_says_what_to_do(model, labels):
+    # Rows that are drawn without regard to class easily are of one class.
+    tasks = [Task(np.arange(4.0)[:, None], np.array(list(labels)), "Cork")]
+    options = dict(n_shots=2, stratify=False, order="first", scoring="roc_auc")
+    match = r"In task 'Cork', whose support has rows of \['w'\] only: .*stratify=True"
+    with pytest.raises(ValueError, match=match):
+        few_shot_score(model, tasks, **options)
 
 
 def test_scorer_when_model_is_not_fitted_then_raises(lines):
@@ -409,6 +421,11 @@ def test_scorer_when_model_is_not_fitted_then_raises(lines):
         ({"aggregate": "max"}, "'mean', 'median' or a callable, got 'max'"),
         ({"scoring": ["r2"]}, "a name, a callable or None"),
         ({"scoring": "r3"}, "r3"),
+        ({"scoring": r2_score}, r"scoring=make_scorer\(r2_score\)"),
+        (
+            {"scoring": lambda y_true, y_pred: 0.0},
+            r"called as scoring\(estimator, X, y\)",
+        ),
     ],
 )
 def test_few_shot_scorer_when_parameter_is_wrong_then_says_what_is_expected(

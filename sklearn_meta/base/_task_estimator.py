@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.exceptions import NotAdaptedError
@@ -15,6 +15,7 @@ from sklearn_meta.tasks import (
     TaskRows,
     as_task_collection,
     check_magnitude,
+    check_table,
     check_tasks,
     group_rows,
     is_task_sequence,
@@ -148,8 +149,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
             )
         rows = plain_table(self, X)
         if rows is None:
-            with np.errstate(invalid="ignore"):  # as in `check_tasks`
-                rows = validate_data(self, X, reset=False, dtype=np.float64)
+            rows = check_table(self, X, tasks)
             check_magnitude("X", rows, tasks)
         return self._prepare(rows), self._task_codes(tasks, len(rows))
 

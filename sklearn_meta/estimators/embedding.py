@@ -10,7 +10,6 @@ from sklearn.utils.validation import (
     _check_feature_names_in,
     _num_samples,
     check_is_fitted,
-    validate_data,
 )
 
 from sklearn_meta.base._state import unchanged_on_error
@@ -21,6 +20,7 @@ from sklearn_meta.tasks import (
     TaskCollection,
     as_task_collection,
     check_magnitude,
+    check_table,
     is_task_sequence,
 )
 
@@ -291,7 +291,7 @@ class MetaEmbedding(TransformerMixin, BaseEstimator):
 
     def _check_new(self, X: Any) -> np.ndarray:
         """Return checked rows in float64."""
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = check_table(self, X)
         check_magnitude("X", X)
         return X
 

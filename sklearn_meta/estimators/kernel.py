@@ -1,7 +1,7 @@
 """Estimators whose tasks are Gaussian processes with a learned kernel."""
 
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import FunctionDraws, KernelLearner
+from sklearn_meta.learners.kernel import MOST_LEVELS
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
     MarginalLikelihood,
@@ -105,6 +106,11 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
     noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
         Whether the noise depends on the row, within a factor of 4.5 of the common
         variance. It is constant in the shallow process.
+    noise_levels : int, default=3
+        Levels that the noise of a task may have, from 1 to 8: numbers, learned across
+        tasks, by which its variances are multiplied. The support tells how likely each
+        is, so that predictions follow the rows of a quiet task closely and are careful
+        where they scatter. The shallow process has one.
     feature_dropout : float, default=0.0
         Probability in [0, 1) that a column is missing (zero) in a training episode, for
         support and queries alike. The pooled prediction never is. 0.2 with
@@ -252,6 +258,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         "init": [StrOptions({"marginal", "random"}), KernelHyperparameters],
         "mean": [StrOptions({"zero", "learned"})],
         "noise": [StrOptions({"constant", "heteroscedastic"})],
+        "noise_levels": [Interval(Integral, 1, MOST_LEVELS, closed="both")],
         "feature_dropout": [Interval(Real, 0, 1, closed="left")],
         "normalize_y": ["boolean"],
     }
@@ -264,6 +271,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         init="marginal",
         mean="learned",
         noise="heteroscedastic",
+        noise_levels=3,
         feature_dropout=0.0,
         module=None,
         module_params=None,
@@ -295,6 +303,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         self.init = init
         self.mean = mean
         self.noise = noise
+        self.noise_levels = noise_levels
         self.feature_dropout = feature_dropout
         self.module = module
         self.module_params = module_params
@@ -385,6 +394,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
             network=network,
             mean=self.mean,
             noise=self.noise,
+            noise_levels=self.noise_levels,
             feature_dropout=self.feature_dropout,
             n_kept_columns=n_pooled,
         )

@@ -18,6 +18,14 @@ PRESETS = ("fast", "default", "thorough")
 # half of a kernel's own: it starts at the shallow one, and gains little after that
 FAST_STEPS = 300
 
+# a kernel unlike the others: it shares neither a start nor a pooled model with them
+PLAIN = {
+    "init": "random",
+    "noise": "constant",
+    "noise_levels": 1,
+    "pooled_estimator": None,
+}
+
 Members = list[tuple[str, Any]]
 
 
@@ -54,10 +62,7 @@ def default_regressors(preset: str, n_shots: tuple[int, int], order: str) -> Mem
             ("kernel", kernel()),
             ("second", kernel()),
             ("cold", kernel(init="random")),
-            (
-                "unpooled",
-                kernel(init="random", noise="constant", pooled_estimator=None),
-            ),
+            ("unpooled", kernel(**PLAIN)),
         ]
     if preset == "thorough":
         members += [

@@ -39,7 +39,7 @@
 #define UNROLL
 #endif
 
-enum { MOST_LAYERS = 16, MOST_ROWS = 6, TILE = 4, BLOCK_ROWS = 48 };
+enum { MOST_LAYERS = 16, MOST_ROWS = 6, TILE = 4, BLOCK_ROWS = 48, MOST_LEVELS = 8 };
 enum { IDENTITY, RELU, TANH, SIGMOID, SILU, GELU, ELU };
 enum { OUT_OF_MEMORY = 1, TOO_MANY_LAYERS = 2 };
 
@@ -111,6 +111,11 @@ typedef struct {
     int64_t instructions;
     int64_t variance_step; /* 1 where each task has a variance of its own, or 0 */
     void *factor_out, *values_out; /* the solution, (n_tasks, n_rows, ...) */
+    /* By what the noise of a task may be multiplied, and the logarithm of how likely
+     * that is, up to a constant, (n_levels,); NULL for one. */
+    int64_t n_levels;
+    const void *level, *prior;
+    void *level_out, *prior_out; /* gradients by the logarithms */
 } Process;
 
 /* Memory that is handed out piece by piece; without `base` it is only counted. */

@@ -4,22 +4,49 @@
  * formulas; the names here are those.
  */
 
+/* What follows from one level of a task's noise, L times that of its rows. */
+typedef struct {
+    REAL by;                                           /* L */
+    REAL *factor, *factor_t, *values, *solved;         /* M, M^T, v, a */
+    REAL *white, *weights;                             /* W, O */
+    REAL *mean, *total, *of_mean, *of_total, *of_free; /* of queries: g, h, see below */
+    REAL share, of_share; /* log of its weight, given the support; derivative by it */
+} NAME(level);
+
+#define LEVEL NAME(level)
+
 /* What is known of one task, whose support rows come first. Matrices lie row by row,
  * `wide` numbers from a row to the next one. */
 typedef struct {
     ptrdiff_t first; /* its first row among those of all tasks */
     ptrdiff_t n, m;  /* rows, and those of the support */
-    ptrdiff_t p, q; /* linear features, coordinates */
+    ptrdiff_t p, q;  /* linear features, coordinates */
     ptrdiff_t wide_m, wide_p, wide_q;
     REAL variance; /* of the smooth part of the kernel */
     REAL *linear, *place, *linear_t, *place_t, *squares; /* rows, and A^T, U^T */
-    REAL *kernel, *smooth, *cov, *factor, *factor_t;     /* K, S, C, M, M^T */
-    REAL *values, *solved, *white, *weights, *scaled;    /* v, a, W, O, h O */
-    REAL *of_mean, *of_variance, *of_residual;           /* g, h, O^T g */
-    REAL *to_kernel, *to_linear, *to_place;
+    REAL *kernel, *smooth, *cov, *scaled;                /* K, S, C, h O */
+    REAL *of_variance, *of_residual;                     /* h of all levels, O^T g */
+    REAL *to_level, *to_kernel, *to_linear, *to_place; /* by K, of one level and all */
+    ptrdiff_t n_levels;
+    LEVEL levels[MOST_LEVELS];
 } NAME(process);
 
 #define PROCESS NAME(process)
+
+static void NAME(take_level)(Arena *arena, ptrdiff_t n, ptrdiff_t m, LEVEL *level)
+{
+    ptrdiff_t wide = NAME(wide)(m);
+    REAL **by_query[] = {&level->mean, &level->total, &level->of_mean, &level->of_total,
+                         &level->of_free};
+    for (size_t i = 0; i < sizeof by_query / sizeof *by_query; i++)
+        *by_query[i] = NAME(numbers)(arena, n);
+    level->values = NAME(numbers)(arena, wide);
+    level->solved = NAME(numbers)(arena, wide);
+    level->factor = NAME(numbers)(arena, m * wide);
+    level->factor_t = NAME(numbers)(arena, m * wide);
+    level->white = NAME(numbers)(arena, n * wide);
+    level->weights = NAME(numbers)(arena, n * wide);
+}
 
 static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *task)
 {
@@ -29,17 +56,17 @@ static void NAME(take_process)(Arena *arena, const Process *problem, PROCESS *ta
     ptrdiff_t wide = NAME(wide)(m), wide_p = NAME(wide)(p), wide_q = NAME(wide)(q + 1);
     task->p = p, task->q = q, task->wide_p = wide_p, task->wide_q = wide_q;
     task->wide_m = wide;
-    REAL **by_row[] = {&task->squares, &task->of_mean, &task->of_variance};
-    for (size_t i = 0; i < sizeof by_row / sizeof *by_row; i++)
-        *by_row[i] = NAME(numbers)(arena, n);
-    REAL **by_support[] = {&task->values, &task->solved, &task->of_residual};
-    for (size_t i = 0; i < sizeof by_support / sizeof *by_support; i++)
-        *by_support[i] = NAME(numbers)(arena, wide);
-    REAL **squares[] = {&task->cov, &task->factor, &task->factor_t};
-    for (size_t i = 0; i < sizeof squares / sizeof *squares; i++)
-        *squares[i] = NAME(numbers)(arena, m * wide);
-    REAL **tall[] = {&task->kernel,  &task->smooth, &task->white,
-                     &task->weights, &task->scaled, &task->to_kernel};
+    task->n_levels = problem->level ? problem->n_levels : 1;
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+        NAME(take_level)(arena, n, m, task->levels + j);
+        task->levels[j].by = problem->level ? ((const REAL *)problem->level)[j] : 1;
+    }
+    task->squares = NAME(numbers)(arena, n);
+    task->of_variance = NAME(numbers)(arena, n);
+    task->of_residual = NAME(numbers)(arena, wide);
+    task->cov = NAME(numbers)(arena, m * wide);
+    REAL **tall[] = {&task->kernel, &task->smooth, &task->scaled, &task->to_level,
+                     &task->to_kernel};
     for (size_t i = 0; i < sizeof tall / sizeof *tall; i++)
         *tall[i] = NAME(numbers)(arena, n * wide);
     task->linear = NAME(numbers)(arena, n * wide_p);
@@ -106,7 +133,8 @@ static void NAME(start_process)(const Process *problem, PROCESS *task)
     /* distances are the same from amid the rows, and large numbers do not cancel */
     for (ptrdiff_t j = 0; j < task->q; j++) {
         REAL sum = 0;
-        for (ptrdiff_t i = 0; i < task->n; i++) sum += task->place[i * task->wide_q + j];
+        for (ptrdiff_t i = 0; i < task->n; i++)
+            sum += task->place[i * task->wide_q + j];
         for (ptrdiff_t i = 0; i < task->n; i++)
             task->place[i * task->wide_q + j] -= sum / (REAL)task->n;
     }
@@ -141,7 +169,8 @@ static void NAME(fill_kernel)(PROCESS *task)
                 task->wide_m, task->smooth, task->kernel);
 }
 
-/* --- the solution ------------------------------------------------------------------ */
+/* --- the solution ------------------------------------------------------------------
+ */
 
 /* to += factor * from */
 ALWAYS_INLINE void NAME(add_times)(ptrdiff_t n, REAL factor, const REAL *restrict from,
@@ -151,7 +180,7 @@ ALWAYS_INLINE void NAME(add_times)(ptrdiff_t n, REAL factor, const REAL *restric
 }
 
 /* M, the inverse of the Cholesky factor of C; NaN where there is none. */
-static void NAME(invert_factor)(PROCESS *task)
+static void NAME(invert_factor)(PROCESS *task, REAL *factor)
 {
     ptrdiff_t m = task->m, wide = task->wide_m;
     for (ptrdiff_t j = 0; j < m; j++) { /* C becomes the factor, the other way round */
@@ -161,119 +190,222 @@ static void NAME(invert_factor)(PROCESS *task)
         for (ptrdiff_t i = j + 1; i < m; i++)
             NAME(add_times)(m - i, -row[i], row + i, task->cov + i * wide + i);
     }
-    memset(task->factor, 0, (size_t)(m * wide) * sizeof(REAL));
+    memset(factor, 0, (size_t)(m * wide) * sizeof(REAL));
     for (ptrdiff_t i = 0; i < m; i++) {
-        REAL *row = task->factor + i * wide;
+        REAL *row = factor + i * wide;
         for (ptrdiff_t j = 0; j < i; j++)
-            NAME(add_times)(j + 1, -task->cov[j * wide + i], task->factor + j * wide,
-                            row);
+            NAME(add_times)(j + 1, -task->cov[j * wide + i], factor + j * wide, row);
         row[i] = 1;
         for (ptrdiff_t k = 0; k <= i; k++) row[k] /= task->cov[i * wide + i];
     }
 }
 
-/* M, v, a, W and O of the support. */
-static void NAME(solve)(const Process *problem, PROCESS *task)
+/* M, v, a, W and O of the support, for one level of the noise. */
+static void NAME(solve)(const Process *problem, PROCESS *task, LEVEL *level)
 {
     ptrdiff_t m = task->m, wide = task->wide_m, k = task->n - m;
     const REAL *noise = problem->noise, *Y = problem->Y, *mean = problem->mean;
     REAL trace = 0;
     memcpy(task->cov, task->kernel, (size_t)(m * wide) * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
-        task->cov[s * wide + s] += noise[task->first + s];
+        task->cov[s * wide + s] += level->by * noise[task->first + s];
         trace += task->cov[s * wide + s];
     }
     for (ptrdiff_t s = 0; s < m; s++)
         task->cov[s * wide + s] += 10 * EPSILON * trace; /* as `stable_cholesky` */
-    NAME(invert_factor)(task);
-    NAME(transpose)(m, m, task->factor, wide, task->factor_t, wide);
-    memset(task->values, 0, (size_t)wide * sizeof(REAL));
-    memset(task->solved, 0, (size_t)wide * sizeof(REAL));
+    NAME(invert_factor)(task, level->factor);
+    NAME(transpose)(m, m, level->factor, wide, level->factor_t, wide);
+    memset(level->values, 0, (size_t)wide * sizeof(REAL));
+    memset(level->solved, 0, (size_t)wide * sizeof(REAL));
     for (ptrdiff_t s = 0; s < m; s++) {
         REAL residual = Y[task->first + s] - mean[task->first + s];
-        NAME(add_times)(m, residual, task->factor_t + s * wide, task->values);
+        NAME(add_times)(m, residual, level->factor_t + s * wide, level->values);
     }
     for (ptrdiff_t i = 0; i < m; i++)
-        NAME(add_times)(m, task->values[i], task->factor + i * wide, task->solved);
-    NAME(times)(k, m, task->kernel + m * wide, wide, 1, task->factor_t, wide, NULL,
-                task->white);
-    NAME(times)(k, m, task->white, wide, 1, task->factor, wide, NULL, task->weights);
+        NAME(add_times)(m, level->values[i], level->factor + i * wide, level->solved);
+    NAME(times)(k, m, task->kernel + m * wide, wide, 1, level->factor_t, wide, NULL,
+                level->white);
+    NAME(times)(k, m, level->white, wide, 1, level->factor, wide, NULL, level->weights);
 }
 
-/* The loss of the query rows of a task, each of a weight; g and h by mean and variance
- * of the function, and the gradients by mean and noise of these rows. */
-static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weight)
+/* Minus the log density of the support, up to a constant. */
+static double NAME(surprise)(const PROCESS *task, const LEVEL *level)
 {
-    const REAL *noise = problem->noise, *Y = problem->Y, *prior_mean = problem->mean;
-    double loss = 0;
+    double found = 0;
+    for (ptrdiff_t s = 0; s < task->m; s++) {
+        found += 0.5 * level->values[s] * level->values[s];
+        found -= log((double)level->factor[s * task->wide_m + s]);
+    }
+    return found;
+}
+
+/* Mean and variance of the targets of query rows, for one level of the noise. */
+static void NAME(predict_queries)(const Process *problem, PROCESS *task, LEVEL *level)
+{
+    const REAL *noise = problem->noise, *prior_mean = problem->mean;
     for (ptrdiff_t i = task->m; i < task->n; i++) {
-        const REAL *white = task->white + (i - task->m) * task->wide_m;
+        const REAL *white = level->white + (i - task->m) * task->wide_m;
         const REAL *linear = task->linear + i * task->wide_p;
         ptrdiff_t row = task->first + i;
         REAL mean = prior_mean[row], variance = task->variance;
         for (ptrdiff_t j = 0; j < task->p; j++) variance += linear[j] * linear[j];
         for (ptrdiff_t s = 0; s < task->m; s++) {
-            mean += white[s] * task->values[s];
+            mean += white[s] * level->values[s];
             variance -= white[s] * white[s];
         }
         REAL least = (REAL)problem->least_variance;
         int is_cut = variance < least;
-        REAL total = (is_cut ? least : variance) + noise[row], miss = Y[row] - mean;
-        REAL z = miss / total, of_total = (REAL)0.5 * weight * (1 / total - z * z);
-        loss += weight * (0.5 * (log((double)total) + miss * z) + HALF_LOG_2PI);
-        task->of_mean[i] = ((REAL *)problem->mean_out)[row] = -weight * z;
-        ((REAL *)problem->noise_out)[row] = of_total;
-        task->of_variance[i] = is_cut ? 0 : of_total;
+        level->mean[i] = mean;
+        level->total[i] = (is_cut ? least : variance) + level->by * noise[row];
+        level->of_free[i] = !is_cut;
+    }
+}
+
+/* The logarithms of the weights of the levels, given the support. */
+static void NAME(weigh_levels)(const Process *problem, PROCESS *task)
+{
+    double most = -INFINITY, sum = 0, shares[MOST_LEVELS];
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+        double prior = problem->level ? ((const REAL *)problem->prior)[j] : 0;
+        shares[j] = prior - NAME(surprise)(task, task->levels + j);
+        most = shares[j] > most ? shares[j] : most;
+    }
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) sum += exp(shares[j] - most);
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+        task->levels[j].share = (REAL)(shares[j] - most - log(sum));
+        task->levels[j].of_share = 0;
+    }
+}
+
+/* The loss of a query row, of a weight, and its derivatives by mean and variance of
+ * each level, and by the level's share. */
+static double NAME(row_loss)(PROCESS *task, ptrdiff_t i, REAL target, REAL weight)
+{
+    double most = -INFINITY, sum = 0, logs[MOST_LEVELS];
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+        const LEVEL *level = task->levels + j;
+        REAL miss = target - level->mean[i];
+        logs[j] = level->share -
+                  0.5 * (log((double)level->total[i]) + miss * miss / level->total[i]);
+        most = logs[j] > most ? logs[j] : most;
+    }
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) sum += exp(logs[j] - most);
+    for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+        LEVEL *level = task->levels + j;
+        REAL own = weight * (REAL)(exp(logs[j] - most) / sum);
+        REAL z = (target - level->mean[i]) / level->total[i];
+        level->of_mean[i] = -own * z;
+        level->of_total[i] = (REAL)0.5 * own * (1 / level->total[i] - z * z);
+        level->of_free[i] *= level->of_total[i];
+        level->of_share += weight * (REAL)exp((double)level->share) - own;
+    }
+    return weight * (HALF_LOG_2PI - most - log(sum));
+}
+
+/* The loss of the query rows of a task, each of a weight, and the gradients by mean and
+ * noise of these rows, and by the variance of the function there. */
+static double NAME(query_loss)(const Process *problem, PROCESS *task, REAL weight)
+{
+    const REAL *Y = problem->Y, *noise = problem->noise;
+    REAL *mean_out = problem->mean_out, *noise_out = problem->noise_out;
+    double loss = 0;
+    NAME(weigh_levels)(problem, task);
+    for (ptrdiff_t j = 0; j < task->n_levels; j++)
+        NAME(predict_queries)(problem, task, task->levels + j);
+    for (ptrdiff_t i = task->m; i < task->n; i++) {
+        ptrdiff_t row = task->first + i;
+        loss += NAME(row_loss)(task, i, Y[row], weight);
+        task->of_variance[i] = 0;
+        for (ptrdiff_t j = 0; j < task->n_levels; j++) {
+            const LEVEL *level = task->levels + j;
+            REAL of_noise = level->by * level->of_total[i];
+            task->of_variance[i] += level->of_free[i];
+            mean_out[row] += level->of_mean[i];
+            noise_out[row] += of_noise;
+            if (problem->level)
+                ((REAL *)problem->level_out)[j] += of_noise * noise[row];
+        }
     }
     return loss;
 }
 
-/* --- the gradient ------------------------------------------------------------------ */
+/* --- the gradient ------------------------------------------------------------------
+ */
 
-/* By K, and by mean and noise of the support, given those by what it says of queries. */
-static void NAME(kernel_gradient)(const Process *problem, PROCESS *task)
+/* Add to the gradient by K of the support that by the log density of the support. */
+static void NAME(add_density_gradient)(const PROCESS *task, const LEVEL *level,
+                                       REAL weight, REAL *to)
+{
+    ptrdiff_t m = task->m, wide = task->wide_m;
+    REAL half = (REAL)0.5 * weight;
+    PRODUCT inverse = {.first = {level->factor, 1, wide, level->factor, wide, m},
+                       .base = to,
+                       .base_row = wide,
+                       .alpha = -half,
+                       .out = to,
+                       .out_row = wide};
+    NAME(multiply)(m, wide, &inverse);
+    for (ptrdiff_t s = 0; s < m; s++)
+        NAME(add_times)(m, half * level->solved[s], level->solved, to + s * wide);
+}
+
+/* By mean and noise of the support, given that by K and by the residuals. */
+static void NAME(hand_support_out)(const Process *problem, const PROCESS *task,
+                                   ptrdiff_t j, const REAL *to_kernel,
+                                   const REAL *of_residual)
+{
+    const REAL *noise = problem->noise;
+    REAL by = task->levels[j].by;
+    for (ptrdiff_t s = 0; s < task->m; s++) {
+        REAL of_noise = by * to_kernel[s * task->wide_m + s];
+        ((REAL *)problem->mean_out)[task->first + s] -= of_residual[s];
+        ((REAL *)problem->noise_out)[task->first + s] += of_noise;
+        if (problem->level)
+            ((REAL *)problem->level_out)[j] += of_noise * noise[task->first + s];
+    }
+}
+
+/* Add the gradient by K, and by mean and noise of the support, given those by what one
+ * level says of queries. */
+static void NAME(add_level_gradient)(const Process *problem, PROCESS *task, ptrdiff_t j)
 {
     ptrdiff_t m = task->m, wide = task->wide_m, k = task->n - m;
-    const REAL *g = task->of_mean + m, *h = task->of_variance + m;
+    const LEVEL *level = task->levels + j;
+    const REAL *g = level->of_mean + m, *h = level->of_free + m;
+    REAL *to = task->to_level;
     memset(task->of_residual, 0, (size_t)wide * sizeof(REAL));
     for (ptrdiff_t i = 0; i < k; i++) {
-        const REAL *weights = task->weights + i * wide;
+        const REAL *weights = level->weights + i * wide;
         REAL *scaled = task->scaled + i * wide;
-        REAL *to_query = task->to_kernel + (m + i) * wide;
+        REAL *to_query = to + (m + i) * wide;
         for (ptrdiff_t s = 0; s < m; s++) {
             task->of_residual[s] += g[i] * weights[s];
             scaled[s] = h[i] * weights[s];
-            to_query[s] = g[i] * task->solved[s] - 2 * scaled[s];
+            to_query[s] = g[i] * level->solved[s] - 2 * scaled[s];
         }
     }
-    NAME(times)(m, k, task->scaled, 1, wide, task->weights, wide, NULL,
-                task->to_kernel);
-    for (ptrdiff_t s = 0; s < m; s++) {
-        REAL *row = task->to_kernel + s * wide;
-        for (ptrdiff_t j = 0; j < m; j++)
-            row[j] -= task->of_residual[s] * task->solved[j];
-        ((REAL *)problem->mean_out)[task->first + s] = -task->of_residual[s];
-        ((REAL *)problem->noise_out)[task->first + s] = row[s];
+    NAME(times)(m, k, task->scaled, 1, wide, level->weights, wide, NULL, to);
+    for (ptrdiff_t s = 0; s < m; s++)
+        NAME(add_times)(m, -task->of_residual[s], level->solved, to + s * wide);
+    if (task->n_levels > 1) {
+        NAME(add_density_gradient)(task, level, level->of_share, to);
+        NAME(add_times)(m, -level->of_share, level->solved, task->of_residual);
+        ((REAL *)problem->prior_out)[j] += level->of_share;
     }
+    NAME(hand_support_out)(problem, task, j, to, task->of_residual);
+    NAME(add_times)(task->n * wide, 1, to, task->to_kernel);
 }
 
 /* Minus the log density of the support, times a weight, and its gradient by K, mean and
  * noise. */
 static double NAME(support_loss)(const Process *problem, PROCESS *task, REAL weight)
 {
-    ptrdiff_t m = task->m, wide = task->wide_m;
-    double loss = (double)m * HALF_LOG_2PI;
-    NAME(times)(m, m, task->factor, 1, wide, task->factor, wide, NULL, task->to_kernel);
-    for (ptrdiff_t s = 0; s < m; s++) {
-        REAL *row = task->to_kernel + s * wide, solved = task->solved[s];
-        loss += 0.5 * task->values[s] * task->values[s];
-        loss -= log((double)task->factor[s * wide + s]);
-        for (ptrdiff_t j = 0; j < m; j++)
-            row[j] = (REAL)0.5 * weight * (row[j] - solved * task->solved[j]);
-        ((REAL *)problem->mean_out)[task->first + s] = -weight * solved;
-        ((REAL *)problem->noise_out)[task->first + s] = row[s];
-    }
-    return weight * loss;
+    const LEVEL *level = task->levels;
+    for (ptrdiff_t s = 0; s < task->m; s++)
+        task->of_residual[s] = weight * level->solved[s];
+    NAME(add_density_gradient)(task, level, -weight, task->to_kernel);
+    NAME(hand_support_out)(problem, task, 0, task->to_kernel, task->of_residual);
+    return weight * ((double)task->m * HALF_LOG_2PI + NAME(surprise)(task, level));
 }
 
 /* From the gradient by products of rows with those of the support to that by rows. */
@@ -330,7 +462,8 @@ static void NAME(hand_rows_out)(const Process *problem, const PROCESS *task)
     }
 }
 
-/* --- what is called ---------------------------------------------------------------- */
+/* --- what is called ----------------------------------------------------------------
+ */
 
 /* Take room for the largest task. */
 static int NAME(open_process)(Arena *arena, const Process *problem, PROCESS *task)
@@ -364,13 +497,16 @@ static int NAME(likelihood)(const Process *problem)
         if (!(problem->is_marginal ? task.n : n_query)) continue;
         NAME(start_process)(problem, &task);
         NAME(fill_kernel)(&task);
-        NAME(solve)(problem, &task);
+        for (ptrdiff_t j = 0; j < task.n_levels; j++)
+            NAME(solve)(problem, &task, task.levels + j);
+        memset(task.to_kernel, 0, (size_t)(task.n * task.wide_m) * sizeof(REAL));
         if (problem->is_marginal) {
             loss += NAME(support_loss)(problem, &task, 1 / (REAL)n_rows);
         } else {
             REAL weight = 1 / ((REAL)n_query * (REAL)n_tasks);
             loss += NAME(query_loss)(problem, &task, weight);
-            NAME(kernel_gradient)(problem, &task);
+            for (ptrdiff_t j = 0; j < task.n_levels; j++)
+                NAME(add_level_gradient)(problem, &task, j);
         }
         of_variance += NAME(rows_gradient)(&task);
         NAME(hand_rows_out)(problem, &task);
@@ -381,8 +517,8 @@ static int NAME(likelihood)(const Process *problem)
     return 0;
 }
 
-/* M and v of a task among the places of its rows, those of an identity and of zero where
- * there is no row. */
+/* M and v of a task among the places of its rows, those of an identity and of zero
+ * where there is no row. */
 static void NAME(hand_solution_out)(const Process *problem, ptrdiff_t t,
                                     const PROCESS *task)
 {
@@ -391,10 +527,10 @@ static void NAME(hand_solution_out)(const Process *problem, ptrdiff_t t,
     REAL *factor = (REAL *)problem->factor_out + t * n * n;
     REAL *values = (REAL *)problem->values_out + t * n;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const REAL *own = task->factor + row * task->wide_m;
+        const REAL *own = task->levels->factor + row * task->wide_m;
         for (ptrdiff_t j = 0; j < n; j++)
             factor[i * n + j] = mask[i] && mask[j] ? *own++ : i == j;
-        values[i] = mask[i] ? task->values[row] : 0;
+        values[i] = mask[i] ? task->levels->values[row] : 0;
         row += mask[i] != 0;
     }
 }
@@ -409,10 +545,11 @@ static int NAME(solve_support)(const Process *problem)
         NAME(find_rows)(problem, t, &task);
         NAME(start_process)(problem, &task);
         NAME(fill_kernel)(&task);
-        NAME(solve)(problem, &task);
+        NAME(solve)(problem, &task, task.levels);
         NAME(hand_solution_out)(problem, t, &task);
     }
     free(arena.base);
     return 0;
 }
 #undef PROCESS
+#undef LEVEL

@@ -110,6 +110,8 @@ class Process(ctypes.Structure):
         ("instructions", c_int64),
         ("variance_step", c_int64),
         *((f"{name}_out", c_void_p) for name in ("factor", "values")),
+        ("n_levels", c_int64),
+        *((name, c_void_p) for name in ("level", "prior", "level_out", "prior_out")),
     ]
 
 

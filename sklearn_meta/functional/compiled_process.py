@@ -18,6 +18,14 @@ w whose target misses its mean by e, and has the variance V with noise, adds
 
 to the loss, its derivative by the mean and its derivative by the variance.
 
+**Levels of noise.** The noise of a task has one of several levels, which multiplies its
+variances by :math:`L_j` and has a weight :math:`\pi_j` beforehand. The support gives it
+the weight :math:`p_j \propto \pi_j N(r; 0, K_{ss} + L_j D_s)`, and a query row adds
+minus the logarithm of :math:`\sum_j p_j N(e_j; 0, V_j)`. With the share :math:`\rho_j`
+of a level in that sum, its g and h are those above times :math:`\rho_j`, and the
+derivative by :math:`\log p_j` before the weights are normalised is
+:math:`w (p_j - \rho_j)`, summed over the query rows.
+
 Of a whole task, whose rows are all support, minus the log marginal likelihood is
 :math:`\tfrac12 v'v - \sum_i \log M_{ii} + \tfrac{m}{2} \log 2 \pi`. Its gradients are
 :math:`\tfrac12 (M'M - a a')` by C and K, and :math:`-a` by the prior means.
@@ -63,6 +71,16 @@ class Scales(NamedTuple):
     linear: Tensor  # (n_columns,)
     length: Tensor  # (n_columns,)
     smooth: Tensor  # ()
+
+
+class Levels(NamedTuple):
+    """Levels of the noise of a task, (n_levels,) each; None for a single one."""
+
+    log_level: Tensor | None = None  # of what the variance is multiplied by
+    logit: Tensor | None = None  # how likely they are, up to a constant
+
+
+ONE_LEVEL = Levels()
 
 
 class Limits(NamedTuple):
@@ -125,6 +143,7 @@ def process_loss(
     features: Features,
     scales: Scales,
     limits: Limits,
+    levels: Levels = ONE_LEVEL,
 ) -> Tensor:
     """Negative log-likelihood of query rows given the support.
 
@@ -145,13 +164,15 @@ def process_loss(
         Of the kernel.
     limits : Limits
         Of the kernel.
+    levels : Levels, default=ONE_LEVEL
+        Of the noise of a task; at most 8.
 
     Returns
     -------
     Tensor of shape ()
         A mean over a task's own query rows, then over tasks, in nats. Autograd knows
-        its first derivatives by features and scales; NaN for a covariance without a
-        factor.
+        its first derivatives by features, scales and levels; NaN for a covariance
+        without a factor.
 
     References
     ----------
@@ -159,7 +180,7 @@ def process_loss(
     MIT Press, 2006, equations 2.25 and 2.26.
     """
     known = _Rows(X, Y, mask, n_support, limits)
-    loss: Tensor = _ProcessLoss.apply(known, *features, *scales)
+    loss: Tensor = _ProcessLoss.apply(known, *features, *scales, *levels)
     return loss
 
 
@@ -190,7 +211,7 @@ def marginal_loss(
     MIT Press, 2006, equations 5.8 and 5.9.
     """
     known = _Rows(X, Y, mask, mask.shape[1], limits, is_marginal=True)
-    loss: Tensor = _ProcessLoss.apply(known, *features, *scales)
+    loss: Tensor = _ProcessLoss.apply(known, *features, *scales, *ONE_LEVEL)
     return loss
 
 
@@ -211,19 +232,21 @@ class _ProcessLoss(Function):
     @staticmethod
     def forward(ctx: Any, rows: _Rows, *inputs: Any) -> Tensor:
         """Return the loss and keep its gradient."""
-        features, scales = Features(*inputs[:4]), Scales(*inputs[4:])
+        features, scales = Features(*inputs[:4]), Scales(*inputs[4:8])
+        levels = Levels(*inputs[8:])
         numbers = [
             scales.constant.exp(),
             scales.linear.exp(),
             scales.length.neg().exp(),
             (2 * scales.smooth).exp(),
         ]
-        loss, of_features, of_numbers = _run(rows, features, numbers)
+        loss, of_features, of_numbers, of_levels = _run(rows, features, numbers, levels)
         # by the logarithm of a number; that of the variance is known already
         for gradient, number in zip(of_numbers[:3], numbers, strict=False):
             gradient.mul_(number)
         constant, linear, length, variance = of_numbers
-        ctx.gradients = *of_features, constant, linear, length.neg_(), 2 * variance
+        of_scales = constant, linear, length.neg_(), 2 * variance
+        ctx.gradients = *of_features, *of_scales, *of_levels
         return loss
 
     @staticmethod
@@ -234,14 +257,16 @@ class _ProcessLoss(Function):
 
 
 def _run(
-    rows: _Rows, features: Features, numbers: list[Tensor]
-) -> tuple[Tensor, list[Tensor | None], list[Tensor]]:
-    """The loss, and its gradients by the features and by the scales."""
+    rows: _Rows, features: Features, numbers: list[Tensor], levels: Levels
+) -> tuple[Tensor, list[Tensor | None], list[Tensor], list[Tensor | None]]:
+    """The loss, and its gradients by the features, the scales and the levels."""
     X = rows.X
     parts = [None if part is None else part.contiguous() for part in features]
     known = [X.contiguous(), *parts, rows.Y.contiguous(), rows.mask.contiguous()]
     of_parts = [None if part is None else torch.zeros_like(part) for part in parts]
     of_numbers = [torch.zeros_like(number) for number in numbers]
+    of_levels = [None if part is None else torch.zeros_like(part) for part in levels]
+    level = None if levels.log_level is None else levels.log_level.exp()
     loss = X.new_empty(())
     problem = Process(
         X.dtype == torch.float64,
@@ -253,9 +278,14 @@ def _run(
         *map(_address, (*known, *numbers)),
         *rows.limits,
         *map(_address, (loss, *of_parts, *of_numbers)),
+        n_levels=1 if level is None else len(level),
+        level=_address(level),
+        prior=_address(levels.logit),
+        level_out=_address(of_levels[0]),
+        prior_out=_address(of_levels[1]),
     )
     run_process("likelihood", problem)
-    return loss, of_parts, of_numbers
+    return loss, of_parts, of_numbers, of_levels
 
 
 def _address(values: Tensor | None) -> int | None:

@@ -12,7 +12,6 @@ from sklearn_meta.functional import (
     Gaussian,
     KernelRows,
     check_row_independent,
-    condition_on_support,
     gaussian_nll,
     kernel_diagonal,
     kernel_matrix,
@@ -22,17 +21,22 @@ from sklearn_meta.functional import (
     zero_padding,
 )
 from sklearn_meta.functional.compiled_process import (
+    ONE_LEVEL,
     Features,
+    Levels,
     Limits,
     Scales,
     has_process,
     marginal_loss,
     process_loss,
 )
-from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
-from sklearn_meta.functional.support import solve_support
+from sklearn_meta.functional.noise_levels import (
+    LevelMixture,
+    condition_on_levels,
+    solve_levels,
+)
 from sklearn_meta.learners.contract import Learner
-from sklearn_meta.learners.parts import State, zero_last_layer
+from sklearn_meta.learners.parts import LearnedNumbers, State, zero_last_layer
 from sklearn_meta.learners.towers import Towers
 
 __all__ = ["KernelLearner"]
@@ -46,6 +50,10 @@ LINEAR_SCALE, COORDINATE_SCALE = 0.3, 0.5
 # the noise of a row stays within exp(+-1.5), 4.5 times, of the common variance: a row
 # on which the model is wrongly sure costs a likelihood more than all others gain
 MAX_LOG_NOISE = 1.5
+MOST_LEVELS = 8  # of _perceptron.c
+# levels of the noise of a task start up to so far from one, and move by so much faster
+# than weights of networks
+LEVEL_RANGE, LEVEL_REACH = 0.5, 5.0
 # how little a fitted shallow kernel is disturbed by the untrained networks
 START_SCALE = 0.3
 # smallest variance left to the function, so that its logarithm has a gradient
@@ -83,6 +91,10 @@ class KernelLearner(Learner):
     noise : {"constant", "heteroscedastic"}, default="heteroscedastic"
         Whether the noise depends on the row; it starts constant. It always is without
         networks.
+    noise_levels : int, default=1
+        Levels that the noise of a task may have, from 1 to 8: numbers, learned across
+        tasks, by which its variances are multiplied. What is said of a row is a mixture
+        over them, weighed by the likelihood of the support.
     feature_dropout : float, default=0.0
         Probability in [0, 1) that a column is set to zero in a training episode, in
         support and query alike. The others are not scaled up.
@@ -119,10 +131,11 @@ class KernelLearner(Learner):
         network: nn.Module | None = None,
         mean: str = "learned",
         noise: str = "heteroscedastic",
+        noise_levels: int = 1,
         feature_dropout: float = 0.0,
         n_kept_columns: int = 0,
     ):
-        _check_options(mean, noise, feature_dropout)
+        _check_options(mean, noise, noise_levels, feature_dropout)
         super().__init__()
         deep = network is not None or len(hidden_layer_sizes) > 0
         self.mean, self.noise = mean, noise if deep else "constant"
@@ -130,7 +143,7 @@ class KernelLearner(Learner):
         self.feature_dropout, self.n_kept_columns = feature_dropout, n_kept_columns
         self.n_features = n_features
         # what learners of one shape have in common; None with a network of the user's
-        layout = (n_features, tuple(hidden_layer_sizes), activation)
+        layout = (n_features, tuple(hidden_layer_sizes), activation, noise_levels)
         self.shape = None if network is not None else (*layout, self.tells_moments)
         spread = math.log(max(n_features, 1))
         # standard deviations, as logarithms
@@ -139,6 +152,11 @@ class KernelLearner(Learner):
         self.log_smooth = nn.Parameter(torch.tensor(-1.0))
         self.log_length = nn.Parameter(torch.full((n_features,), 0.5 * spread + 0.3))
         self.log_noise = nn.Parameter(torch.tensor(-1.0))
+        if noise_levels > 1:
+            start = torch.linspace(-LEVEL_RANGE, LEVEL_RANGE, noise_levels)
+            self.level_numbers = LearnedNumbers(
+                LEVEL_REACH, log_level=start, logit=torch.zeros(noise_levels)
+            )
         if deep:
             self._add_networks(n_features, hidden_layer_sizes, activation, network)
         elif mean == "learned":
@@ -208,21 +226,23 @@ class KernelLearner(Learner):
         -------
         dict of str to Tensor, tasks first
             "linear" and "coordinates" (n_tasks, n_support, ...) of the support rows,
-            zero at padding but for the coordinates; "factor" (n_tasks, n_support,
-            n_support), the inverse Cholesky factor; "values" (n_tasks, n_support), the
-            residuals times it; "mask" (n_tasks, n_support).
+            zero at padding but for the coordinates; "factor" (n_tasks, n_levels,
+            n_support, n_support), the inverse Cholesky factor at each level of the
+            noise; "values" (n_tasks, n_levels, n_support), the residuals times it;
+            "log_weight" (n_tasks, n_levels); "mask" (n_tasks, n_support).
         """
         X = zero_padding(X_support, support_mask)
         rows, mean, noise = self._describe(X)
         residual = _residual(Y_support, support_mask, mean)
-        factor, values = solve_support(
-            rows, 2 * self.log_smooth, noise, residual, support_mask
+        factor, values, log_weight = solve_levels(
+            rows, 2 * self.log_smooth, noise, residual, support_mask, self._levels()
         )
         return {
             "linear": rows.linear,
             "coordinates": rows.coordinates,
             "factor": factor,
             "values": values,
+            "log_weight": log_weight,
             "mask": support_mask,
         }
 
@@ -239,13 +259,16 @@ class KernelLearner(Learner):
         Returns
         -------
         Gaussian of (n_tasks, n_query)
-            Mean and standard deviation of the target.
+            Mean and standard deviation of the target; those of the mixture over the
+            levels of the noise.
         """
         rows, mean, noise = self._describe(X_query)
         shift, whitened = self._project(state, rows)
         prior = kernel_diagonal(rows, 2 * self.log_smooth)
-        variance = prior - whitened.square().sum(-1)
-        return _gaussian(mean + shift, variance, noise)
+        variance = prior.unsqueeze(1) - whitened.square().sum(-1)
+        return self._mixture(
+            mean, shift, variance, noise, state["log_weight"]
+        ).moments()
 
     def forward(
         self,
@@ -255,15 +278,23 @@ class KernelLearner(Learner):
         X_query: Tensor,
     ) -> Gaussian:
         """Adapt and query in one pass; shapes are those of both."""
-        n_support = X_support.shape[1]
+        return self._predict(X_support, Y_support, support_mask, X_query).moments()
+
+    def _predict(
+        self,
+        X_support: Tensor,
+        Y_support: Tensor,
+        support_mask: Tensor,
+        X_query: Tensor,
+    ) -> LevelMixture:
+        """Adapt and query in one pass."""
+        n = X_support.shape[1]
         X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
         rows, mean, noise = self._describe(self._drop_columns(X))
-        residual = _residual(Y_support, support_mask, mean[:, :n_support])
-        shift, variance = condition_on_support(
-            rows, 2 * self.log_smooth, noise[:, :n_support], residual, support_mask
-        )
-        mean = mean[:, n_support:] + shift
-        return _gaussian(mean, variance, noise[:, n_support:])
+        residual = _residual(Y_support, support_mask, mean[:, :n])
+        known = rows, 2 * self.log_smooth, noise[:, :n], residual, support_mask
+        shift, variance, log_weight = condition_on_levels(*known, self._levels())
+        return self._mixture(mean[:, n:], shift, variance, noise[:, n:], log_weight)
 
     def training_loss(
         self,
@@ -298,15 +329,15 @@ class KernelLearner(Learner):
             A mean over a task's own query rows, then over tasks.
         """
         if criterion is not gaussian_nll or not has_process(X_support):
-            prediction = self(X_support, Y_support, support_mask, X_query)
+            said = self._predict(X_support, Y_support, support_mask, X_query)
             if criterion is gaussian_nll:
-                return mean_gaussian_nll(prediction, Y_query, query_mask)
-            return masked_task_mean(criterion(prediction, Y_query), query_mask)
+                return masked_task_mean(said.nll(Y_query), query_mask)
+            return masked_task_mean(criterion(said.moments(), Y_query), query_mask)
         mask = torch.cat([support_mask, query_mask], 1)
         X = self._drop_columns(torch.cat([X_support, X_query], 1))
         X, Y = self._real_rows(X, torch.cat([Y_support, Y_query], 1), mask)
         known = X, Y, mask, support_mask.shape[1]
-        return process_loss(*known, *self._process_of(X), LIMITS)
+        return process_loss(*known, *self._process_of(X), LIMITS, self._levels())
 
     def joint_posterior(self, state: State, X_query: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the function's values at query rows vary together.
@@ -323,12 +354,18 @@ class KernelLearner(Learner):
         mean : Tensor of shape (n_tasks, n_query)
             Posterior mean of the function.
         covariance : Tensor of shape (n_tasks, n_query, n_query)
-            Posterior covariance of the function; noise is not in it.
+            Posterior covariance of the function; noise is not in it. Both are those of
+            the mixture over its levels.
         """
         rows, mean, _ = self._describe(X_query)
         shift, whitened = self._project(state, rows)
         prior = kernel_matrix(rows, rows, 2 * self.log_smooth)
-        return mean + shift, prior - whitened @ whitened.mT
+        weight = state["log_weight"].exp().unsqueeze(-1)
+        common = (weight * shift).sum(1)
+        apart = weight.sqrt() * (shift - common.unsqueeze(1))
+        root = weight.sqrt().unsqueeze(-1) * whitened
+        covariance = prior - (root @ root.mT).sum(1) + apart.mT @ apart
+        return mean + common, covariance
 
     def marginal_loss(self, X: Tensor, Y: Tensor, mask: Tensor) -> Tensor:
         """Minus the log marginal likelihood of whole tasks, to be differentiated once.
@@ -419,13 +456,38 @@ class KernelLearner(Learner):
         bounded = MAX_LOG_NOISE * torch.tanh(moments[..., -1] / MAX_LOG_NOISE)
         return torch.exp(log_variance + bounded) + self.std_floor**2
 
+    def _levels(self) -> Levels:
+        """Levels of the noise of a task."""
+        if not hasattr(self, "level_numbers"):
+            return ONE_LEVEL
+        return Levels(self.level_numbers("log_level"), self.level_numbers("logit"))
+
     def _project(self, state: State, rows: KernelRows) -> tuple[Tensor, Tensor]:
-        """Change of the mean by the support, and the rows' whitened covariances."""
+        """Change of the mean by the support, and the rows' whitened covariances.
+
+        They have the shapes (n_tasks, n_levels, n_rows) and (..., n_support).
+        """
         support = KernelRows(state["linear"], state["coordinates"])
         kernel = kernel_matrix(rows, support, 2 * self.log_smooth)
         kernel = torch.where(state["mask"].unsqueeze(1), kernel, 0)
-        whitened = kernel @ state["factor"].mT
+        whitened = kernel.unsqueeze(1) @ state["factor"].mT
         return (whitened @ state["values"].unsqueeze(-1)).squeeze(-1), whitened
+
+    def _mixture(
+        self,
+        mean: Tensor,
+        shift: Tensor,
+        variance: Tensor,
+        noise: Tensor,
+        log_weight: Tensor,
+    ) -> LevelMixture:
+        """The target's prediction from that of the function at each level."""
+        log_level = self._levels().log_level
+        noise = noise.unsqueeze(1)
+        if log_level is not None:
+            noise = noise * log_level.exp().unsqueeze(-1)
+        total = variance.clamp_min(MIN_VARIANCE) + noise
+        return LevelMixture(mean.unsqueeze(1) + shift, total, log_weight)
 
     def _drop_columns(self, X: Tensor) -> Tensor:
         """Set columns of whole training episodes to zero."""
@@ -442,11 +504,6 @@ def _residual(Y: Tensor, mask: Tensor, mean: Tensor) -> Tensor:
     return torch.where(mask, Y.squeeze(-1) - mean, 0)
 
 
-def _gaussian(mean: Tensor, variance: Tensor, noise: Tensor) -> Gaussian:
-    """The target's prediction from that of the function."""
-    return Gaussian(mean, (variance.clamp_min(MIN_VARIANCE) + noise).sqrt())
-
-
 def embedding_size(network: nn.Module, n_features: int) -> int:
     """Width of a network's output, from its last linear layer or by trying it."""
     size = output_size(network)
@@ -456,8 +513,14 @@ def embedding_size(network: nn.Module, n_features: int) -> int:
     return size
 
 
-def _check_options(mean: str, noise: str, feature_dropout: float) -> None:
+def _check_options(
+    mean: str, noise: str, noise_levels: int, feature_dropout: float
+) -> None:
     """Reject unknown options."""
+    if not 1 <= noise_levels <= MOST_LEVELS:
+        raise ValueError(
+            f"noise_levels must be from 1 to {MOST_LEVELS}; got {noise_levels!r}."
+        )
     if mean not in _MEANS:
         raise ValueError(f"mean must be one of {_MEANS}; got {mean!r}.")
     if noise not in _NOISES:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
+from sklearn_meta.functional.compiled_process import Levels
 from sklearn_meta.learners.kernel import KernelLearner
 from sklearn_meta.learners.parts import layers_of
 from sklearn_meta.learners.towers import Towers
@@ -55,8 +56,14 @@ class KernelTeam(KernelLearner):
             if hasattr(first, name):
                 levels = [getattr(each, name).detach() for each in learners]
                 setattr(self, name, _constant(torch.stack(levels)[:, None]))
+        levels = [each._levels() for each in learners]
+        self.own_levels = Levels(*map(_stacked, zip(*levels, strict=True)))
         if first.is_deep:
             self._join_networks(learners)
+
+    def _levels(self) -> Levels:
+        """Levels of the noise of each member, (n_members, n_levels)."""
+        return self.own_levels
 
     def _join_networks(self, learners: Sequence[KernelLearner]) -> None:
         """Lay the towers of all members side by side, and stack their heads."""
@@ -90,6 +97,12 @@ def _heads(learner: KernelLearner) -> list[Tensor]:
         varies = learner.noise == "heteroscedastic"
         heads[-1] = torch.cat([mean, last if varies else torch.zeros_like(last)], 1)
     return heads
+
+
+def _stacked(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+    """Stack what each member has, if it has it."""
+    found = [part.detach() for part in parts if part is not None]
+    return torch.stack(found) if found else None
 
 
 def _constant(numbers: Tensor) -> nn.Parameter:

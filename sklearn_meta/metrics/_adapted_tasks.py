@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples
@@ -27,10 +28,26 @@ def score_one_by_one(
             scorer_of_task = _with_labels(scorer, getattr(adapted, "classes_", None))
             score = scorer_of_task(adapted, _safe_indexing(X, query), y[query])
         except Exception as error:
+            if is_classifier(estimator) and isinstance(error, ValueError):
+                _raise_if_classes_lack(error, task.name, y[support], y[query])
             error.add_note(f"This happened in task {task.name!r}.")
             raise
         scores.append(score)
     return scores
+
+
+def _raise_if_classes_lack(
+    error: ValueError, name: Hashable, support: np.ndarray, query: np.ndarray
+) -> None:
+    """Raise an error with a way out where a support (n_support,) lacks classes."""
+    known = np.unique(support).tolist()
+    if len(known) > 1 and np.isin(query, support).all():
+        return
+    raise ValueError(
+        f"In task {name!r}, whose support has rows of {known} only: "
+        f"{str(error).rstrip('.')}. Draw supports of every class with stratify=True, "
+        "raise n_shots, or drop the task."
+    ) from error
 
 
 def score_together(

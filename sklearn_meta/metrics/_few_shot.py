@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,17 @@ def few_shot_scorer(
     ----------
     scoring : str, callable or None, default=None
         Any of scikit-learn's scorer names, or ``scorer(estimator, X, y)``. None:
-        accuracy for classifiers, else r2.
+        accuracy for classifiers, else r2. What a name does not say, such as the
+        positive class of "f1" where labels are texts, says
+        :func:`~sklearn.metrics.make_scorer`.
     n_shots : int, default=5
         Support rows: per class if ``stratify``, else per task. At least 1.
     n_queries : int, default=None
         Query rows, counted likewise; None takes all the rest.
     stratify : bool, default=None
-        Whether rows are counted per class. None: yes for classifiers.
+        Whether rows are drawn and counted per class. None: yes for classifiers, so
+        that every class has ``n_shots`` rows in the support, however rare it is. False
+        draws rows without regard to class, ``n_shots`` in all: see Notes.
     order : {"random", "first"}, default="random"
         "first" takes the first rows of each task as support, for tables that grow in
         time.
@@ -87,6 +92,13 @@ def few_shot_scorer(
     the support rows of each task from scratch, which makes it a baseline on the same
     episodes.
 
+    Where labels mean the same in every task (``label_mode="shared"``) and classes are
+    not equally frequent, pass ``stratify=False``. The rows of a new task will come as
+    they come, and models are trained so: on supports drawn without regard to class. A
+    balanced support misleads them about how frequent each class is, which favours one
+    pooled model that does not look at the support. With new classes in every task
+    (``label_mode="task"``) the default is how models are trained.
+
     A score that is not defined, such as the area under the ROC curve of queries of
     one class, is nan. It is left out of the mean, and an
     :class:`~sklearn.exceptions.UndefinedMetricWarning` says of how many tasks.
@@ -105,6 +117,18 @@ def few_shot_scorer(
     >>> scorer = few_shot_scorer("r2", n_shots=3)
     >>> round(scorer(LinearRegression(), tasks), 3)
     1.0
+
+    Shared labels, few of them "ill": four rows as they come, and F1 of the ill ones.
+
+    >>> from sklearn.metrics import f1_score, make_scorer
+    >>> from sklearn_meta import PooledClassifier
+    >>> y = np.where(X.ravel() > 8, "ill", "well")
+    >>> wards = TaskCollection([(X + shift, y) for shift in range(6)])
+    >>> model = PooledClassifier().fit(wards[:5])
+    >>> f1 = make_scorer(f1_score, pos_label="ill", zero_division=0.0)
+    >>> scorer = few_shot_scorer(f1, n_shots=4, stratify=False)
+    >>> bool(0.0 <= scorer(model, wards[5:]) <= 1.0)
+    True
     """
     settings = Episodes(n_shots, n_queries, stratify, order, n_episodes, random_state)
     return _FewShotScorer(scoring, settings, aggregate)
@@ -147,7 +171,9 @@ def few_shot_score(
     n_queries : int, default=None
         Query rows, counted likewise; None takes all the rest.
     stratify : bool, default=None
-        Whether rows are counted per class. None: yes for classifiers.
+        Whether rows are drawn and counted per class. None: yes for classifiers. Pass
+        False for shared labels that are not equally frequent, as the Notes of
+        :func:`few_shot_scorer` explain.
     order : {"random", "first"}, default="random"
         "first" takes the first rows of each task as support.
     n_episodes : int, default=1
@@ -231,13 +257,7 @@ class _FewShotScorer(_MetadataRequester):
                 f"Expected aggregate to be 'mean', 'median' or a callable, got "
                 f"{aggregate!r}."
             )
-        if scoring is not None and not isinstance(scoring, str):
-            if not callable(scoring):
-                raise ValueError(
-                    f"Expected scoring to be a name, a callable or None, got "
-                    f"{scoring!r}. For several scores pass a dict of few-shot scorers "
-                    "to the tool that takes them."
-                )
+        _check_scoring(scoring)
         self._scoring = scoring if scoring is None else get_scorer(scoring)
         self._episodes = episodes
         self._aggregate = aggregate
@@ -323,6 +343,30 @@ class _FewShotScorer(_MetadataRequester):
     def __repr__(self) -> str:
         """Show what is scored and how."""
         return f"few_shot_scorer({self._scoring!r}, {self._episodes!r})"
+
+
+def _check_scoring(scoring: Any) -> None:
+    """Raise if it is neither a name nor a callable of (estimator, X, y)."""
+    if scoring is None or isinstance(scoring, str):
+        return
+    if not callable(scoring):
+        raise ValueError(
+            f"Expected scoring to be a name, a callable or None, got {scoring!r}. For "
+            "several scores pass a dict of few-shot scorers to the tool that takes "
+            "them."
+        )
+    try:
+        signature(scoring).bind(None, None, None)
+    except TypeError as error:
+        name = getattr(scoring, "__name__", repr(scoring))
+        raise ValueError(
+            f"Expected scoring to be called as scoring(estimator, X, y), got {name}, "
+            f"which is not ({error}). Of a metric of (y_true, y_pred) make a scorer: "
+            f"scoring=make_scorer({name}), with greater_is_better=False if it is a "
+            "loss."
+        ) from error
+    except ValueError:  # compiled code has no signature to look at
+        return
 
 
 def _nanmean(scores: np.ndarray) -> np.ndarray:

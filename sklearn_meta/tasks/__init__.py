@@ -1,5 +1,6 @@
 """Tasks, collections of tasks, and the one place where their input is checked."""
 
+from sklearn_meta.tasks._bad_cells import check_table
 from sklearn_meta.tasks._checks import TaskRows, check_magnitude, check_tasks
 from sklearn_meta.tasks._collection import (
     NO_TASKS_MESSAGE,
@@ -26,6 +27,7 @@ __all__ = [
     "TaskWindows",
     "as_task_collection",
     "check_magnitude",
+    "check_table",
     "check_tasks",
     "few_shot_split",
     "group_rows",

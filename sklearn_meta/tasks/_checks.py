@@ -1,12 +1,13 @@
 """Checking any form of input once, and bringing it into one."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, validate_data
 
 from sklearn_meta.exceptions import FewTasksWarning, warn_user
+from sklearn_meta.tasks._bad_cells import located_error
 from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
 from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
@@ -177,11 +178,11 @@ def _check_rows(
             assert_all_finite(y_checked, input_name="y")
         elif y_checked.dtype.kind == "O":
             _check_no_label_is_missing(y_checked)
-    except ValueError as error:
-        culprit = None if tasks is None else _first_bad_task(X, y, tasks)
-        if culprit is None:
+    except (TypeError, ValueError) as error:
+        clearer = located_error(error, X, y, tasks)
+        if clearer is error:
             raise
-        raise ValueError(f"In task {culprit!r}: {error}") from error
+        raise clearer from None
     check_magnitude("X", X_checked, tasks)
     if y_numeric:
         check_magnitude("y", y_checked, tasks)
@@ -190,11 +191,11 @@ def _check_rows(
 
 def _check_no_label_is_missing(y: np.ndarray) -> None:
     """Raise if a label is None, which cannot be sorted among others."""
-    missing = np.flatnonzero(_not_finite(y))
-    if len(missing):
+    missing = [row for row, label in enumerate(y.tolist()) if is_missing(label)]
+    if missing:
         raise ValueError(
-            f"Expected a label for each row, got {y[missing[0]]!r} in row "
-            f"{missing[0]}. Leave out rows without a label."
+            f"Input y contains None or NaN where a label belongs, in row {missing[0]}. "
+            "Leave out rows without a label."
         )
 
 
@@ -206,32 +207,6 @@ def _check_numeric(y: Any) -> None:
             f"Expected a numeric target, got labels such as {y.tolist()[0]!r}. Use a "
             "classifier for labels, or convert the target to numbers."
         )
-
-
-def _first_bad_task(X: Any, y: Any, tasks: Any) -> Hashable:
-    """Return the first task with an entry that is no finite number, or None."""
-    ids = as_id_array(tasks)
-    for column in (*_columns(X), np.asarray(y)):
-        if column.dtype.kind in "fcO" and column.shape[:1] == ids.shape:
-            bad = np.flatnonzero(_not_finite(column))
-            if len(bad):
-                return ids.tolist()[bad[0]]
-    return None
-
-
-def _not_finite(column: np.ndarray) -> np.ndarray:
-    """Return which entries are nan, infinite or missing."""
-    if column.dtype.kind == "O":
-        return np.array([is_missing(value) for value in column], bool)
-    return ~np.isfinite(column)
-
-
-def _columns(X: Any) -> list[np.ndarray]:
-    """Return the columns of a table that can be looked at as arrays."""
-    if hasattr(X, "iloc") and X.ndim == 2:
-        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
-    X = np.asarray(X)
-    return list(X.T) if X.ndim == 2 else []
 
 
 def _leave_out_small(rows: TaskRows, min_rows: int, without_rows: list) -> TaskRows:

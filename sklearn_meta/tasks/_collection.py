@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
+from sklearn_meta.tasks._bad_cells import DENSE_MESSAGE
 from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
@@ -404,6 +406,8 @@ def _as_task(item: Any, given: Hashable, position: int) -> Task:
 
 def _check_table(task: Task) -> Task:
     """Check that X is a table and has as many rows as y."""
+    if issparse(task.X):
+        raise TypeError(f"In task {task.name!r}: {DENSE_MESSAGE}")
     X = task.X if hasattr(task.X, "iloc") else np.asarray(task.X)
     if np.ndim(X) != 2:
         raise ValueError(
