@@ -29,6 +29,7 @@ ALLOWED_ERRORS = (NotFittedError, ValueError, TypeError)
 ALLOWED_WARNINGS = (
     documented.DivergenceWarning,
     documented.FewTasksWarning,
+    documented.LabelModeWarning,
     documented.LargeSupportWarning,
     # scikit-learn's own, of metrics, shapes and its solvers
     UndefinedMetricWarning,

@@ -148,6 +148,7 @@ def test_randomized_search_when_n_jobs_varies_then_finds_the_same(n_jobs, route)
     )
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 def test_halving_search_when_tasks_are_given_then_spends_more_on_the_best(route):
     # Tasks are the resource of a collection; flat rows must not be thinned out within
     # tasks, so there outer steps are.

@@ -78,7 +78,7 @@ def test_fit_when_rows_are_sparse_then_names_dense_encoders():
 @pytest.mark.parametrize("estimator", [PooledRegressor(), MetaEmbedding()], ids=str)
 def test_predict_and_transform_when_a_cell_is_nan_then_name_its_column(estimator, rng):
     # Queries come from another source than the rows of fit.
-    X, y, ids = rng.normal(size=(24, 2)), rng.normal(size=24), np.arange(24) // 6
+    X, y, ids = rng.normal(size=(24, 2)), rng.normal(size=24), np.arange(24) // 4
     fitted = estimator.fit(pd.DataFrame(X, columns=["u", "v"]), y, tasks=ids)
     bad = pd.DataFrame({"u": [0.0, 1.0], "v": [0.0, np.nan]})
     ask = fitted.transform if hasattr(fitted, "transform") else None

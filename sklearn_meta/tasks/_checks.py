@@ -1,6 +1,6 @@
 """Checking any form of input once, and bringing it into one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -113,7 +113,7 @@ def check_tasks(
             )
         collection = as_task_collection(X, caller="fit")
         X, y, tasks = collection.to_flat()
-    elif y is None and isinstance(X, (Sequence, Mapping)) and not len(X):
+    elif y is None and isinstance(X, (Sequence, dict)) and not len(X):
         raise ValueError("The collection is empty: at least one task is needed.")
     else:
         check_form(X, y)

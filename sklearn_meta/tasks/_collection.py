@@ -326,8 +326,9 @@ def is_task_sequence(X: Any) -> bool:
     """Return whether X is a collection, or any other sequence or a dict of tasks."""
     if isinstance(X, TaskCollection):
         return True
-    if isinstance(X, Mapping):
-        return bool(X) and _is_task(next(iter(X.values())))
+    # a sparse array is a dict too, and has a shape
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        return len(X) > 0 and _is_task(next(iter(X.values())))
     if any(hasattr(X, name) for name in ("shape", "iloc", "dtype", "keys")):
         return False
     if not hasattr(X, "__getitem__") or not hasattr(X, "__len__") or not len(X):

@@ -25,6 +25,8 @@ def check_form(X: Any, y: Any = None) -> None:
 def _describe_other_form(X: Any, y: Any) -> tuple[str, str]:
     """Return what X is and what to do, two empty texts where nothing is known."""
     kind = type(X).__name__
+    if hasattr(X, "shape"):  # one table; a sparse one may be a dict as well
+        return "", ""
     if hasattr(X, "groups") and hasattr(X, "obj"):  # of pandas
         return (
             f"a {kind}",
@@ -35,7 +37,8 @@ def _describe_other_form(X: Any, y: Any) -> tuple[str, str]:
     if isinstance(X, Mapping) and X:
         first = type(next(iter(X.values()))).__name__
         return f"a {kind} of {first}", "Make each value a pair (X, y)."
-    if not isinstance(X, (list, tuple)) or not len(X):
+    # not a subclass, whose items may be files
+    if type(X) not in (list, tuple) or not len(X):
         return "", ""
     first = X[0]
     if _is_table(first):
