@@ -160,6 +160,7 @@ def test_partial_fit_goes_on_from_its_own_start(tmp_path):
     assert files(tmp_path) == []
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
 def test_search_in_a_shared_directory_goes_on(tmp_path):
     """The fits of a search have one directory; each has a file of its own."""
     interrupt(tmp_path)  # the fit of another search
