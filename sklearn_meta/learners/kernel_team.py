@@ -54,8 +54,8 @@ class KernelTeam(KernelLearner):
             setattr(self, name, _constant(numbers.view(len(learners), 1, -1)))
         for name in ("log_noise", "constant_mean"):
             if hasattr(first, name):
-                levels = [getattr(each, name).detach() for each in learners]
-                setattr(self, name, _constant(torch.stack(levels)[:, None]))
+                single = [getattr(each, name).detach() for each in learners]
+                setattr(self, name, _constant(torch.stack(single)[:, None]))
         levels = [each._levels() for each in learners]
         self.own_levels = Levels(*map(_stacked, zip(*levels, strict=True)))
         if first.is_deep:
