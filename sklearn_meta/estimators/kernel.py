@@ -15,7 +15,7 @@ from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import FunctionDraws, KernelLearner
-from sklearn_meta.learners.kernel import MOST_LEVELS
+from sklearn_meta.learners.kernel_prior import MOST_LEVELS
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
     MarginalLikelihood,
