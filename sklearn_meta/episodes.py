@@ -305,7 +305,7 @@ def _zero_padding_(values: Tensor, mask: Tensor) -> Tensor:
 
 def _is_whole(mask: Tensor) -> bool:
     """Return whether there is no padding. A GPU is not asked: it would have to wait."""
-    return mask.device.type == "cpu" and bool(mask.all())
+    return mask.device.type == "cpu" and bool(mask.numpy().all())
 
 
 def split_draws(
