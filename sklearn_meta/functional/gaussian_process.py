@@ -203,14 +203,21 @@ class _Conditional(torch.autograd.Function):
 
 
 def _is_whole(mask: Tensor) -> bool:
-    """Whether there is no padding. A GPU is not asked: it would have to wait."""
+    """Whether a mask (n_tasks, n_rows) has no padding.
+
+    A GPU is not asked: it would have to wait.
+    """
     return mask.device.type == "cpu" and bool(mask.all())
 
 
 def _solution_gradients(
     of_mean: Tensor, of_variance: Tensor, factor: Tensor, values: Tensor, white: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the kernel with the support, and of the residual."""
+    """Gradients by the kernel with the support, and by the residual.
+
+    They are of shapes (n_tasks, n_support + n_query, n_support), the support first, and
+    (n_tasks, n_support); the first two arguments are (n_tasks, n_query, 1).
+    """
     weights = white @ factor  # of each support row in each query's mean
     solved = factor.mT @ values  # inverse covariance times residual
     to_residual = weights.mT @ of_mean
