@@ -37,6 +37,7 @@ from sklearn_meta.functional.noise_levels import (
 )
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.parts import LearnedNumbers, State, zero_last_layer
+from sklearn_meta.learners.steady import steady_from
 from sklearn_meta.learners.towers import Towers
 
 __all__ = ["KernelLearner"]
@@ -296,6 +297,7 @@ class KernelLearner(Learner):
         shift, variance, log_weight = condition_on_levels(*known, self._levels())
         return self._mixture(mean[:, n:], shift, variance, noise[:, n:], log_weight)
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

@@ -35,8 +35,11 @@ class _Update(NamedTuple):
             state["step"] = step
         return cls(options, weights, moments, squares, counts, steps)
 
-    def run(self, divisor: Tensor | None) -> None:
-        """Update the weights by their gradients, after a division by a number."""
+    def run(self, divisor: Tensor | None, rate: Tensor | None) -> None:
+        """Update the weights by their gradients, after a division by a number.
+
+        The rate is that of the options, unless it is given.
+        """
         self.counts.add_(1)
         torch._fused_adamw_(
             self.weights,
@@ -45,7 +48,7 @@ class _Update(NamedTuple):
             self.squares,
             [],
             self.steps,
-            lr=self.options["lr"],
+            lr=self.options["lr"] if rate is None else rate,
             beta1=self.options["betas"][0],
             beta2=self.options["betas"][1],
             weight_decay=self.options["weight_decay"],
@@ -87,8 +90,11 @@ class PlainAdamW(torch.optim.AdamW):
         super().__setstate__(state)
         self._learned = None
 
-    def clip_and_step(self, max_norm: float | None) -> None:
-        """Take a step along the gradient, scaled down to a norm if it is given."""
+    def clip_and_step(self, max_norm: float | None, rate: Tensor | None = None) -> None:
+        """Take a step along the gradient, scaled down to a norm if it is given.
+
+        A rate in the memory of the device takes the place of that of the options.
+        """
         gradients = [p.grad for group in self.param_groups for p in group["params"]]
         learned = tuple([gradient is not None for gradient in gradients])
         if learned != self._learned:
@@ -98,7 +104,7 @@ class PlainAdamW(torch.optim.AdamW):
         with torch.no_grad():
             excess = None if max_norm is None else _excess(gradients, max_norm)
             for update in self._updates:
-                update.run(excess)
+                update.run(excess, rate)
 
     def _find_updates(self) -> Iterator[_Update]:
         """Yield the weights of each group that have gradients, with their state."""
