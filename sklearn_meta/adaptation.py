@@ -14,7 +14,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_meta.tasks import as_task_collection
+from sklearn_meta.tasks import as_task_collection, flatten_tasks
 
 __all__ = ["adapt", "adapt_tasks"]
 
@@ -161,7 +161,7 @@ def adapt_tasks(obj: Any, X: Any, y: Any = None, tasks: Any = None) -> Any:
     [7.0, 2.0]
     """
     if tasks is None:
-        X, y, tasks = as_task_collection(X, y, tasks, caller="adapt_tasks").to_flat()
+        X, y, tasks = flatten_tasks(as_task_collection(X, y, caller="adapt_tasks"))
     if not hasattr(innermost(obj), "adapt_tasks"):
         raise TypeError(
             f"Expected an estimator with a method `adapt_tasks`, got "

@@ -67,8 +67,7 @@ def _shuffle(sizes: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
     keys = torch.empty(len(sizes), width, dtype=torch.int64).random_(
         generator=generator
     )
-    keys = keys.bitwise_right_shift_(n_bits).bitwise_left_shift_(n_bits)
-    keys |= numbers
+    keys.bitwise_and_(-(2**n_bits)).bitwise_or_(numbers)
     is_full = bool((sizes == width).all())
     if not is_full:
         keys.masked_fill_(numbers >= sizes.unsqueeze(1), torch.iinfo(torch.int64).max)

@@ -322,10 +322,18 @@ def split_draws(
     else:
         n_drawn = max_shots + n_queries
         draws, valid = draw_without_replacement(sizes, n_drawn, generator)
-        next_ones = shots + torch.arange(n_queries)
-        support, query = draws[:, :max_shots], draws.gather(1, next_ones)
-        query_mask = valid.gather(1, next_ones)
+        support = draws[:, :max_shots]
+        query, query_mask = _after(shots, n_queries, draws, valid)
     return EpisodeRows(starts + support, place < shots, starts + query, query_mask)
+
+
+def _after(shots: Tensor, n_queries: int, *draws: Tensor) -> list[Tensor]:
+    """Return the columns of draws (n_urns, n_drawn) from the shots (n_urns, 1) on."""
+    fewest = int(shots.min())
+    if fewest == int(shots.max()):  # as many everywhere: nothing to gather
+        return [part[:, fewest : fewest + n_queries] for part in draws]
+    next_ones = shots + torch.arange(n_queries)
+    return [part.gather(1, next_ones) for part in draws]
 
 
 def stack_rows(

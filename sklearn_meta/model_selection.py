@@ -205,7 +205,9 @@ class FewShotSplit(BaseCrossValidator):
         Rows of each held-out task in the test fold, counted likewise; None takes all
         the rest.
     stratify : bool, default=None
-        Whether rows are counted per class. None: yes if ``y`` holds class labels.
+        Whether rows are drawn and counted per class. None: yes if ``y`` holds class
+        labels; where these are shared by all tasks pass False, see the Notes of
+        :func:`~sklearn_meta.metrics.few_shot_scorer`.
     random_state : int, RandomState instance or None, default=None
         Deals the tasks to folds and draws their rows.
 

@@ -9,7 +9,7 @@ from sklearn.utils.metaestimators import available_if
 
 from sklearn_meta.adaptation import adapt, adapt_tasks, innermost
 from sklearn_meta.metrics import few_shot_score
-from sklearn_meta.tasks import TaskCollection, is_task_sequence
+from sklearn_meta.tasks import as_task_collection, flatten_tasks, is_task_sequence
 
 __all__ = ["MetaPipeline", "make_meta_pipeline"]
 
@@ -237,5 +237,4 @@ def _flat_rows(X: Any, y: Any, tasks: Any) -> tuple[Any, Any, Any]:
     """Return a sequence of tasks as flat rows with ids, anything else as it is."""
     if not is_task_sequence(X):
         return X, y, tasks
-    collection = X if isinstance(X, TaskCollection) else TaskCollection(X)
-    return collection.to_flat()
+    return flatten_tasks(as_task_collection(X, caller="MetaPipeline"))

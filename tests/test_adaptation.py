@@ -15,6 +15,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from toy_estimators import AdaptOnlyRegressor, CentroidClassifier, ShiftRegressor
 
 from sklearn_meta.adaptation import adapt, adapt_tasks, innermost
+from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.metrics import few_shot_scorer
 from sklearn_meta.tasks import TaskCollection
 
@@ -194,6 +195,15 @@ def test_adapt_tasks_when_collection_then_names_are_the_ids(table):
     tasks = TaskCollection([(X, y + 3.0), (X, y)], names=["up", "as is"])
     adapted = adapt_tasks(ShiftRegressor().fit(X, y), tasks)
     np.testing.assert_allclose(adapted.predict(X[:1], tasks=["up"]), y[:1] + 3.0)
+
+
+def test_adapt_tasks_when_a_task_has_no_rows_then_warns(table):
+    # It cannot be predicted for afterwards, so it must not vanish unseen.
+    X, y = table
+    tasks = TaskCollection([(X, y), (X[:0], y[:0])], names=["full", "empty"])
+    with pytest.warns(FewTasksWarning, match="1 of 2 tasks have no rows .* 'empty'"):
+        adapted = adapt_tasks(ShiftRegressor().fit(X, y), tasks)
+    assert list(adapted.known_) == ["full"]
 
 
 def test_adapt_tasks_when_there_are_no_ids_then_says_how_to_pass_them(table):

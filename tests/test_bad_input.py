@@ -181,7 +181,7 @@ def test_adapt_tasks_when_a_support_is_empty_leaves_it_out_with_a_warning(fitted
     """It is no task to adapt to, and that is said."""
     tasks = tasks_for(fitted)
     bad = changed(tasks, 1, lambda X, y: (X[:0], y[:0]))
-    match = "1 of 6 tasks have fewer than 1 rows and are left out, 't1'"
+    match = "1 of 6 tasks have no rows and are left out, 't1'"
     with pytest.warns(FewTasksWarning, match=match):
         fitted.adapt_tasks(bad)
     assert fitted.task_names_ == ["t0", "t2", "t3", "t4", "t5"]

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import sys
 import zipfile
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,13 +33,15 @@ from sklearn_meta import (
     AdaptedClassifier,
     MAMLClassifier,
     MAMLRegressor,
+    MetaStackingRegressor,
     ModelBasedMetaRegressor,
     NotAdaptedError,
+    PooledRegressor,
     ProtoNetClassifier,
     TaskCollection,
 )
 from sklearn_meta.exceptions import DeviceWarning
-from sklearn_meta.persistence import load_model, save_model
+from sklearn_meta.persistence import get_untrusted_types, load_model, save_model
 from sklearn_meta.persistence._container import write_parts
 from sklearn_meta.pipeline import make_meta_pipeline
 from sklearn_meta.task_column import TaskColumnRegressor
@@ -245,8 +248,27 @@ def test_load_when_pooled_model_has_trees_then_they_must_be_trusted(path):
     save_model(model.adapt(*tasks[0]), path)
     with pytest.raises(ValueError, match=r"trusted=\['sklearn.tree._tree.Tree'\]"):
         load_model(path)
-    loaded = load_model(path, trusted=["sklearn.tree._tree.Tree"])
+    loaded = load_model(path, trusted=get_untrusted_types(path))
     np.testing.assert_array_equal(loaded.predict(tasks[1].X), model.predict(tasks[1].X))
+
+
+def test_untrusted_types_when_members_differ_then_those_of_all_are_listed(path):
+    # An error for one member after the other would have to be met one by one.
+    members = [RandomForestRegressor(2), HistGradientBoostingRegressor(max_iter=2)]
+    named = [(f"{i}", PooledRegressor(m)) for i, m in enumerate([*members, Ridge()])]
+    model = MetaStackingRegressor(named, n_shots=2, random_state=0)
+    save_model(model.fit(regression_tasks()), path)
+    boosting = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    expected = [boosting, "sklearn.tree._tree.Tree"]
+    assert get_untrusted_types(path) == expected
+    with pytest.raises(ValueError, match=re.escape(f"trusted={expected}")):
+        load_model(path)
+
+
+def test_untrusted_types_when_skops_trusts_all_then_there_are_none(path):
+    # The path alone loads such a file.
+    save_model(PooledRegressor(Ridge()).fit(regression_tasks()), path)
+    assert get_untrusted_types(path) == []
 
 
 # ---------------------------------------------------------------- what is refused

@@ -15,6 +15,7 @@ from sklearn.utils import estimator_html_repr
 from toy_estimators import CentroidClassifier, ShiftRegressor
 
 from sklearn_meta import ModelBasedMetaRegressor, adapt
+from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.pipeline import MetaPipeline, make_meta_pipeline
 from sklearn_meta.tasks import TaskCollection
@@ -55,6 +56,15 @@ def test_fit_when_one_table_then_is_a_stock_pipeline(lines):
     np.testing.assert_allclose(model.predict(X), y)
     assert model.score(X, y) == pytest.approx(1.0)
     assert not hasattr(model, "adapt")
+
+
+@pytest.mark.parametrize("method", ["fit", "adapt_tasks"])
+def test_methods_when_a_task_has_no_rows_then_warn(method, lines):
+    # The rows of all tasks become one table, in which an empty one cannot be seen.
+    model, (X, y) = pipeline().fit(lines), lines[0]
+    tasks = TaskCollection([*lines, (X[:0], y[:0])], names=list("abcdefg"))
+    with pytest.warns(FewTasksWarning, match="1 of 7 tasks have no rows .* 'g'"):
+        getattr(model, method)(tasks)
 
 
 def test_fit_when_last_step_takes_no_tasks_then_raises(lines):

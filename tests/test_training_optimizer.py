@@ -1,6 +1,7 @@
 """The lean optimizer must take the steps of torch's, from the same state."""
 
 import copy
+import math
 import subprocess
 import sys
 
@@ -9,9 +10,20 @@ import torch
 from small_estimators import regression_tasks, small
 
 from sklearn_meta import MAMLRegressor
+from sklearn_meta.functional.compiled_adamw import CompiledAdamW
+from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.training._optimizer import PlainAdamW, clip_gradient
 
 OPTIONS = {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 1e-6}
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def engine(request, monkeypatch):
+    """Take every test through both ways to update."""
+    if request.param == "torch":
+        monkeypatch.setattr(CompiledAdamW, "takes", lambda *parts: False)
+    elif load_library() is None:
+        pytest.skip("the package was built without a compiler")
 
 
 @pytest.fixture
@@ -94,6 +106,53 @@ def test_plain_adamw_when_there_is_no_gradient_takes_no_step(weights):
     before = [weight.detach().clone() for weight in weights]
     PlainAdamW(weights, fused=True, **OPTIONS).clip_and_step(1.0)
     torch.testing.assert_close([weight.detach() for weight in weights], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_adamw_when_rates_differ_clips_all_gradients_as_one(dtype):
+    """A group of weights has its own rate; the gradient is that of all groups."""
+    torch.manual_seed(0)
+    weights = [torch.randn(40, 3, dtype=dtype), torch.randn(17, 2, dtype=dtype)]
+    others = [weight.clone() for weight in weights]
+    rates = [{"lr": 0.1}, {"lr": 0.02}]
+    plain, usual = (
+        kind([rate | {"params": p.requires_grad_()} for p, rate in pairs], fused=fused)
+        for kind, pairs, fused in (
+            (PlainAdamW, zip(weights, rates, strict=True), True),
+            (torch.optim.AdamW, zip(others, rates, strict=True), False),
+        )
+    )
+    for number in (1.0, 2.0, -3.0):
+        for weight, other in zip(weights, others, strict=True):
+            gradient = torch.randn(weight.T.shape, dtype=dtype) + number
+            weight.grad, other.grad = gradient.T, gradient.T.clone()  # one with gaps
+        plain.clip_and_step(0.7)
+        torch.nn.utils.clip_grad_norm_(others, 0.7)
+        usual.step()
+    for weight, other in zip(weights, others, strict=True):
+        # torch adds 1e-6 to the norm
+        torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_adamw_when_a_weight_has_new_memory_updates_it_there(weights):
+    """A user's callback may put other numbers into a parameter."""
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    step(plain, weights, 0, 1.0)
+    for weight in weights:
+        weight.data = weight.data.clone()
+    before = weights[0].detach().clone()
+    step(plain, weights, 1, 1.0)
+    assert not torch.equal(weights[0], before)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_plain_adamw_when_a_gradient_is_not_finite_shows_it(weights, number):
+    """The outer loop looks at the weights to see that a run has diverged."""
+    plain = PlainAdamW(weights, fused=True, **OPTIONS)
+    for weight in weights:
+        weight.grad = torch.full_like(weight, number)
+    plain.clip_and_step(1.0)
+    assert all(weight.isnan().all() for weight in weights)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 100.0])

@@ -12,6 +12,7 @@ from sklearn.base import _fit_context
 
 from sklearn_meta.base._fingerprint import describe
 from sklearn_meta.base._hold_out import HoldOutMixin
+from sklearn_meta.base._large_supports import thin_out
 from sklearn_meta.base._parameters import (
     COMMON_CONSTRAINTS,
     NestedParametersMixin,
@@ -177,6 +178,7 @@ class BaseMetaEstimator(
             run=run,
             windows=windows,
         )
+        self._warn_of_large_table(rows)
 
     @abstractmethod
     def _fit_pooled(
@@ -315,12 +317,19 @@ class BaseMetaEstimator(
 
     def _adapt_to(self, rows: TaskRows) -> None:
         """Set the state for the tasks of these rows."""
+        rows = self._usable_support(rows)
         targets, attributes = self._encode_support(rows)
         with one_thread(self.device_):
             adapted = adapt_in_chunks(
                 self.learner_, self._scale(rows.X), targets, rows.sizes, self.device_
             )
         self._keep_adapted(adapted, attributes, rows)
+
+    def _usable_support(self, rows: TaskRows) -> TaskRows:
+        """Return as many rows of each task as can be used."""
+        for limit in self._support_limits():
+            rows = thin_out(rows, limit.most, evenly=self._has_local_labels())
+        return rows
 
     def _keep_adapted(
         self, adapted: AdaptedTasks, attributes: dict, rows: TaskRows

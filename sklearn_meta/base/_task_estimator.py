@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_meta.base._large_supports import SupportLimit, warn_of_large_supports
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.exceptions import NotAdaptedError
 from sklearn_meta.metrics import few_shot_score
@@ -54,6 +55,10 @@ class BaseTaskEstimator(BaseEstimator, ABC):
     def _prepare(self, X: np.ndarray) -> np.ndarray:
         """Return new rows with the columns that the estimator adds."""
         return X
+
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return how many rows of a support can be used; nothing if that is all."""
+        return []
 
     # ------------------------------------------------------------ adapt
 
@@ -124,6 +129,22 @@ class BaseTaskEstimator(BaseEstimator, ABC):
     def _adapt_to_new(self, rows: TaskRows) -> None:
         """Set the state for the tasks of these rows, which training has not seen."""
         self._adapt_to(rows._replace(X=self._prepare(rows.X)))
+        self._warn_of_large_supports(rows)
+
+    def _warn_of_large_supports(self, rows: TaskRows) -> None:
+        """Say so where not all rows of an adapted task are used."""
+        local = self._has_local_labels()
+        warn_of_large_supports(rows, self._support_limits(), evenly=local)
+
+    def _warn_of_large_table(self, rows: TaskRows) -> None:
+        """Say so where ``fit`` has adapted to a part of its one table."""
+        # with local labels it was there to be learned from: new classes will come
+        if rows.names is None and not self._has_local_labels():
+            self._warn_of_large_supports(rows)
+
+    def _has_local_labels(self) -> bool:
+        """Return whether labels mean something else in every task."""
+        return getattr(self, "label_mode_", None) == "task"
 
     def _forget_adaptation(self) -> None:
         """Drop the state of an earlier adaptation."""

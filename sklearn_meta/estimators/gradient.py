@@ -6,8 +6,7 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.large_supports import limit_supports
+from sklearn_meta.base import BaseMetaEstimator, SupportLimit
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.functional.inner_optimizers import INNER_OPTIMIZERS
 from sklearn_meta.learners import (
@@ -85,11 +84,9 @@ class GradientEstimator(BaseMetaEstimator):
             # a copy that shares the weights: others may adapt the same learner now
             self.learner_ = copy.copy(self.learner_)
             self.learner_.adapt_steps = self._steps_now()
-        rows = limit_supports(
-            self,
-            rows,
-            MAX_GRADIENT_ROWS,
-            method="an inner step",
-            advice="Fit a model of its own to a task of that size.",
-        )
         super()._adapt_to(rows)
+
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return how many rows fit into memory at an inner step."""
+        advice = "Fit a model of its own to a task of that size."
+        return [SupportLimit(MAX_GRADIENT_ROWS, "an inner step", advice)]

@@ -9,10 +9,9 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_meta.base import BaseMetaEstimator, HeldOut
+from sklearn_meta.base import BaseMetaEstimator, HeldOut, SupportLimit
 from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
-from sklearn_meta.estimators.large_supports import limit_supports
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import FunctionDraws, KernelLearner
@@ -421,16 +420,10 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
             return HeldOut(rows, None)
         return super()._hold_out(rows, validation, random_state)
 
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Adapt to at most as many rows as a factorisation can bear."""
-        rows = limit_supports(
-            self,
-            rows,
-            MAX_SUPPORT_ROWS,
-            method="exact inference",
-            advice="Use ModelBasedMetaRegressor for large supports.",
-        )
-        super()._adapt_to(rows)
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return how many rows a factorisation can bear."""
+        advice = "Use ModelBasedMetaRegressor for large supports."
+        return [SupportLimit(MAX_SUPPORT_ROWS, "exact inference", advice)]
 
     def _outer_loop(self) -> Any:
         """Return what trains the learner, from its start or from the shallow one."""

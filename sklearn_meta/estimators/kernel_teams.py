@@ -101,6 +101,7 @@ def _teams(
 
 def _adapt_team(models: list[Any], rows: list[TaskRows]) -> None:
     """Adapt members of one shape to one task, each as it reads the task."""
+    rows = [m._usable_support(own) for m, own in zip(models, rows, strict=True)]
     encoded = [m._encode_support(own) for m, own in zip(models, rows, strict=True)]
     device = models[0].device_
     with one_thread(device):

@@ -6,12 +6,10 @@ from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sklearn_meta.base import BaseMetaEstimator
-from sklearn_meta.estimators.large_supports import limit_supports
+from sklearn_meta.base import BaseMetaEstimator, SupportLimit
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
-from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import OuterLoop
 
 __all__ = ["ProcessEstimator"]
@@ -63,14 +61,10 @@ class ProcessEstimator(BaseMetaEstimator):
             )
         return replace(super()._outer_loop(), compile=self.compile)
 
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Adapt to at most as many rows as attention can bear."""
-        if self.architecture in WITH_HEADS:
-            rows = limit_supports(
-                self,
-                rows,
-                MAX_ATTENDED_ROWS,
-                method=f"architecture={self.architecture!r}",
-                advice="Use architecture='cnp' to take in all.",
-            )
-        super()._adapt_to(rows)
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return how many rows attention can bear."""
+        if self.architecture not in WITH_HEADS:
+            return []
+        method = f"architecture={self.architecture!r}"
+        advice = "Use architecture='cnp' to take in all."
+        return [SupportLimit(MAX_ATTENDED_ROWS, method, advice)]

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 
 from sklearn_meta.averaging import drop_negligible
-from sklearn_meta.base import BaseTaskEstimator
+from sklearn_meta.base import BaseTaskEstimator, SupportLimit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.kernel_teams import adapt_members
@@ -155,6 +155,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
             if rows.names is None:
                 # a class of a single row is adapted to, though not learned from
                 self._adapt_to(learned if usable is rows else rows)
+                self._warn_of_large_table(rows)
             if checkpoint is not None:
                 checkpoint.finish(self.estimators_)
         return self
@@ -331,6 +332,14 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         return AdaptedMixture(
             adapt(models, member), np.array(member), weights[:, member] / count
         )
+
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return the limits of the members that matter to the adapted tasks."""
+        return [
+            limit._replace(method=f"member {self.names_[m]!r}")
+            for m in np.unique(self.adapted_.member)
+            for limit in self.estimators_[m][0]._support_limits()
+        ]
 
     def _views(self, X: np.ndarray, member: Sequence[int]) -> list[np.ndarray]:
         """Return the columns that the model of each of these members reads."""

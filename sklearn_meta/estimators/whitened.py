@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from sklearn_meta.base import SupportLimit
 from sklearn_meta.episodes import ClassEpisodeSampler
 from sklearn_meta.estimators.classifier import MetaClassifierMixin
-from sklearn_meta.estimators.large_supports import limit_supports, thin_out
 from sklearn_meta.estimators.usable_classes import usable_classes
 from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.targets import LocalClasses
@@ -76,26 +76,16 @@ class WhitenedClassesMixin(MetaClassifierMixin):
             self.order,
         )
 
-    def _adapt_to_new(self, rows: TaskRows) -> None:
-        """Say so where the head will not use all rows."""
-        limit = self._max_head_rows()
-        if limit is not None:
-            rows = limit_supports(
-                self,
-                rows,
-                limit,
-                method=type(self).__name__,
-                advice="For large supports use a network, as in "
-                "ProtoNetClassifier(embedding='network').",
-            )
-        super()._adapt_to_new(rows)
-
-    def _adapt_to(self, rows: TaskRows) -> None:
-        """Adapt to at most as many rows as the head can bear."""
-        limit = self._max_head_rows()
-        if limit is not None and rows.sizes.max() > limit:
-            rows = thin_out(rows, limit, evenly=self.label_mode_ == "task")
-        super()._adapt_to(rows)
+    def _support_limits(self) -> list[SupportLimit]:
+        """Return how many rows the head can bear."""
+        most = self._max_head_rows()
+        if most is None:
+            return []
+        advice = (
+            "For large supports use a network, as in "
+            "ProtoNetClassifier(embedding='network')."
+        )
+        return [SupportLimit(most, type(self).__name__, advice)]
 
     def _max_head_rows(self) -> int | None:
         """Return how many support rows the head can bear; None for all."""

@@ -118,6 +118,22 @@ typedef struct {
     void *level_out, *prior_out; /* gradients by the logarithms */
 } Process;
 
+/* What compiled_adamw.py passes. */
+typedef struct {
+    int64_t n_numbers;
+    const void *gradient;
+    void *weight, *moment, *square; /* means of the gradient and of its square */
+} Weight;
+
+typedef struct {
+    int64_t is_double, n_weights;
+    Weight *weights;
+    float *counts; /* steps of each weight */
+    double lr, weight_decay, beta1, beta2, eps;
+    double divisor; /* of the gradients */
+    int64_t instructions;
+} Update;
+
 /* Memory that is handed out piece by piece; without `base` it is only counted. */
 typedef struct {
     char *base;
@@ -240,11 +256,13 @@ WITHOUT
 typedef int (*Function)(const Problem *);
 typedef int (*Activation)(int64_t, int64_t, void *, void *);
 typedef int (*Solver)(const Process *);
+typedef double (*Step)(const Update *);
 typedef struct {
     const char *name;
     Function adapt[2], differentiate[2], predict[2]; /* float, double */
     Activation activate[2];
     Solver likelihood[2], solve_support[2];
+    Step squares[2], adamw[2];
 } Instructions;
 
 #define PAIR(function, name) {function##_float_##name, function##_double_##name}
@@ -255,7 +273,9 @@ typedef struct {
      PAIR(predict, name),                                                  \
      PAIR(activate_numbers, name),                                         \
      PAIR(likelihood, name),                                               \
-     PAIR(solve_support, name)}
+     PAIR(solve_support, name),                                            \
+     PAIR(squares, name),                                                  \
+     PAIR(adamw, name)}
 static const Instructions TABLES[] = {
     TABLE(plain),
 #ifdef HAS_AVX
@@ -283,6 +303,8 @@ EXPORT const char *name_of_instructions(int64_t number) { return TABLES[number].
 EXPORT int64_t size_of_problem(void) { return sizeof(Problem); }
 
 EXPORT int64_t size_of_process(void) { return sizeof(Process); }
+
+EXPORT int64_t size_of_update(void) { return sizeof(Update); }
 
 EXPORT int adapt(const Problem *problem)
 {
@@ -314,6 +336,16 @@ EXPORT int likelihood(const Process *problem)
 EXPORT int solve_support(const Process *problem)
 {
     return TABLES[problem->instructions].solve_support[problem->is_double](problem);
+}
+
+EXPORT double squares(const Update *update)
+{
+    return TABLES[update->instructions].squares[update->is_double](update);
+}
+
+EXPORT double adamw(const Update *update)
+{
+    return TABLES[update->instructions].adamw[update->is_double](update);
 }
 
 /* Tools that build extensions of Python ask for it; nothing imports this one. */

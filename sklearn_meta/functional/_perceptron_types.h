@@ -14,12 +14,14 @@
 #define EPSILON FLT_EPSILON
 #define TOLERANCE 3.4526698300124393e-4f /* root of the epsilon */
 #define FABS fabsf
+#define SQRT sqrtf
 #include "_perceptron_products.h"
 #include "_perceptron_functions.h"
 #include "_perceptron_values.h"
 #include "_perceptron_steps.h"
 #include "_perceptron_tasks.h"
 #include "_process.h"
+#include "_adamw.h"
 #undef REAL
 #undef UNSIGNED
 #undef MANTISSA_BITS
@@ -34,6 +36,7 @@
 #undef EPSILON
 #undef TOLERANCE
 #undef FABS
+#undef SQRT
 
 #define REAL double
 #define UNSIGNED uint64_t
@@ -49,12 +52,14 @@
 #define EPSILON DBL_EPSILON
 #define TOLERANCE 1.4901161193847656e-8
 #define FABS fabs
+#define SQRT sqrt
 #include "_perceptron_products.h"
 #include "_perceptron_functions.h"
 #include "_perceptron_values.h"
 #include "_perceptron_steps.h"
 #include "_perceptron_tasks.h"
 #include "_process.h"
+#include "_adamw.h"
 #undef REAL
 #undef UNSIGNED
 #undef MANTISSA_BITS
@@ -69,3 +74,4 @@
 #undef EPSILON
 #undef TOLERANCE
 #undef FABS
+#undef SQRT

@@ -115,6 +115,30 @@ class Process(ctypes.Structure):
     ]
 
 
+class Weight(ctypes.Structure):
+    """`Weight` of _perceptron.c."""
+
+    _fields_ = [
+        ("n_numbers", c_int64),
+        *((name, c_void_p) for name in ("gradient", "weight", "moment", "square")),
+    ]
+
+
+class Update(ctypes.Structure):
+    """`Update` of _perceptron.c."""
+
+    _fields_ = [
+        ("is_double", c_int64),
+        ("n_weights", c_int64),
+        ("weights", ctypes.POINTER(Weight)),
+        ("counts", c_void_p),
+        *((name, c_double) for name in ("lr", "weight_decay", "beta1", "beta2")),
+        ("eps", c_double),
+        ("divisor", c_double),
+        ("instructions", c_int64),
+    ]
+
+
 @cache
 def load_library() -> ctypes.CDLL | None:
     """The library, if it was built and is not switched off.
@@ -145,12 +169,19 @@ def load_library() -> ctypes.CDLL | None:
 
 def _reads(library: ctypes.CDLL) -> bool:
     """Say what the library's functions take and return; False if they take another."""
-    sizes = {"size_of_problem": Problem, "size_of_process": Process}
+    sizes = {
+        "size_of_problem": Problem,
+        "size_of_process": Process,
+        "size_of_update": Update,
+    }
     try:
         for name in ("adapt", "differentiate", "predict"):
             getattr(library, name).argtypes = [ctypes.POINTER(Problem)]
         for name in ("likelihood", "solve_support"):
             getattr(library, name).argtypes = [ctypes.POINTER(Process)]
+        for name in ("squares", "adamw"):
+            getattr(library, name).argtypes = [ctypes.POINTER(Update)]
+            getattr(library, name).restype = c_double
         library.activate.argtypes = [*[c_int64] * 4, c_void_p, c_void_p]
         library.name_of_instructions.argtypes = [c_int64]
         library.name_of_instructions.restype = ctypes.c_char_p

@@ -120,7 +120,9 @@ class ShotCurveDisplay:
         n_queries : int, default=None
             Query rows; None takes all the rest, which is fewer for a larger support.
         stratify : bool, default=None
-            Whether rows are counted per class. None: yes for classifiers.
+            Whether rows are drawn and counted per class. None: yes for every
+            classifier; for labels that all tasks share pass False, see the Notes of
+            :func:`~sklearn_meta.metrics.few_shot_scorer`.
         order : {"random", "first"}, default="random"
             "first" takes the first rows of each task as support.
         n_episodes : int, default=1

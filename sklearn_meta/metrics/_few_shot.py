@@ -53,9 +53,10 @@ def few_shot_scorer(
     n_queries : int, default=None
         Query rows, counted likewise; None takes all the rest.
     stratify : bool, default=None
-        Whether rows are drawn and counted per class. None: yes for classifiers, so
-        that every class has ``n_shots`` rows in the support, however rare it is. False
-        draws rows without regard to class, ``n_shots`` in all: see Notes.
+        Whether rows are drawn and counted per class. None: yes for every classifier,
+        so that each class has ``n_shots`` rows in the support, however rare it is. For
+        labels that are shared by all tasks this is not how models are trained: pass
+        False, which draws ``n_shots`` rows in all, without regard to class. See Notes.
     order : {"random", "first"}, default="random"
         "first" takes the first rows of each task as support, for tables that grow in
         time.
@@ -171,9 +172,9 @@ def few_shot_score(
     n_queries : int, default=None
         Query rows, counted likewise; None takes all the rest.
     stratify : bool, default=None
-        Whether rows are drawn and counted per class. None: yes for classifiers. Pass
-        False for shared labels that are not equally frequent, as the Notes of
-        :func:`few_shot_scorer` explain.
+        Whether rows are drawn and counted per class. None: yes for every classifier.
+        For labels that are shared by all tasks this is not how models are trained: pass
+        False, as the Notes of :func:`few_shot_scorer` explain.
     order : {"random", "first"}, default="random"
         "first" takes the first rows of each task as support.
     n_episodes : int, default=1

@@ -1,6 +1,6 @@
 """From JSON, arrays and skops members back to a model; the mirror of `_encode`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ class Decoder:
     members: dict[str, bytes]
     skops: Callable[[], ModuleType]
     module: Any
-    trusted: list[str]
+    trusted: Sequence[str]
     loaded: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,19 +115,12 @@ def _users_module(name: str, module: Any) -> Any:
 
 
 def _member(node: dict, store: Decoder) -> Any:
-    """Load a scikit-learn estimator once, if all its types are trusted."""
-    if node["name"] in store.loaded:
-        return store.loaded[node["name"]]
-    data, skops = store.members[node["name"]], store.skops()
-    untrusted = set(skops.get_untrusted_types(data=data)) - set(store.trusted)
-    if untrusted:
-        raise ValueError(
-            f"The file holds objects of types that skops does not trust by itself: "
-            f"{sorted(untrusted)}. If you trust the file, pass "
-            f"load_model(path, trusted={sorted(untrusted)})."
-        )
-    store.loaded[node["name"]] = skops.loads(data, trusted=store.trusted)
-    return store.loaded[node["name"]]
+    """Load a scikit-learn estimator once; skops refuses types that are not trusted."""
+    name = node["name"]
+    if name not in store.loaded:
+        loads = store.skops().loads
+        store.loaded[name] = loads(store.members[name], trusted=[*store.trusted])
+    return store.loaded[name]
 
 
 def _known(table: dict[str, type], name: str) -> type:

@@ -11,6 +11,8 @@ from sklearn_meta.persistence._decode import Decoder, decode
 from sklearn_meta.persistence._encode import Encoder, encode
 from sklearn_meta.persistence._registry import CLASSES
 
+__all__ = ["get_untrusted_types", "load_model", "save_model"]
+
 TREE, ARRAYS = "model.json", "arrays.safetensors"
 
 
@@ -44,11 +46,18 @@ def save_model(model: Any, path: Any) -> None:
     See Also
     --------
     load_model : Loads the file.
+    get_untrusted_types : What ``load_model`` will ask to trust.
 
     Notes
     -----
-    A ``module`` of the user's own is code, so the file holds its name and its weights.
-    ``load_model`` must be given it again.
+    ``load_model`` of such a file asks for more than the path in two cases. A ``module``
+    of the user's own is code, so the file holds its name and its weights, and
+    ``load_model`` must be given it again. And skops trusts by itself neither the
+    compiled parts of scikit-learn (trees and what is made of them, the default of
+    pooled models and ensembles, or the search trees of nearest neighbors) nor types of
+    other packages: a model with such members needs
+    ``load_model(path, trusted=get_untrusted_types(path))``, once its user has looked at
+    the names.
 
     Examples
     --------
@@ -97,8 +106,8 @@ def load_model(path: Any, *, module: Any = None, trusted: Sequence[str] = ()) ->
     module : class, callable or nn.Module, default=None
         The ``module`` that the model was fitted with, where it was not None.
     trusted : sequence of str, default=()
-        Names of types in the file to trust beyond those that skops trusts by itself.
-        The trees of scikit-learn need one, which the error message names.
+        Names of types in the file to trust beyond those that skops trusts by itself,
+        as :func:`get_untrusted_types` lists them. The trees of scikit-learn need one.
 
     Returns
     -------
@@ -118,6 +127,7 @@ def load_model(path: Any, *, module: Any = None, trusted: Sequence[str] = ()) ->
     See Also
     --------
     save_model : Writes the file, and shows an example.
+    get_untrusted_types : Lists the types in a file that need ``trusted``.
 
     Examples
     --------
@@ -132,14 +142,84 @@ def load_model(path: Any, *, module: Any = None, trusted: Sequence[str] = ()) ->
     """
     parts = read_parts(path)
     safetensors = _import_optional("safetensors.numpy")
+    members = _members(parts)
+    untrusted = [name for name in _untrusted_types(members) if name not in trusted]
+    if untrusted:
+        raise ValueError(
+            f"The file holds objects of types that skops does not trust by itself: "
+            f"{untrusted}. If you trust the file, pass load_model(path, "
+            f"trusted={untrusted})."
+        )
     store = Decoder(
         arrays=safetensors.load(parts[ARRAYS]),
-        members=parts,
+        members=members,
         skops=_import_skops,
         module=module,
-        trusted=list(trusted),
+        trusted=trusted,
     )
     return decode(json.loads(parts[TREE]), store)
+
+
+def get_untrusted_types(path: Any) -> list[str]:
+    """List the types in a file of `save_model` that `load_model` asks to trust.
+
+    It is to such a file what ``skops.io.get_untrusted_types`` is to one of skops.
+    Nothing is loaded.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    untrusted : list of str
+        Names of types, for ``trusted`` of `load_model`. Empty where the path is enough.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If there are members of scikit-learn in it and skops is not installed.
+    ValueError
+        If the file is truncated, altered or of a newer format.
+
+    See Also
+    --------
+    load_model : Loads the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.tree import DecisionTreeRegressor
+    >>> from sklearn_meta import PooledRegressor
+    >>> from sklearn_meta.datasets import make_sinusoid_tasks
+    >>> from sklearn_meta.persistence import (
+    ...     get_untrusted_types, load_model, save_model
+    ... )
+    >>> tasks = make_sinusoid_tasks(n_tasks=6, random_state=0)
+    >>> model = PooledRegressor(DecisionTreeRegressor(max_depth=3)).fit(tasks)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "model.meta"
+    ...     save_model(model, path)
+    ...     print(get_untrusted_types(path))
+    ...     loaded = load_model(path, trusted=["sklearn.tree._tree.Tree"])
+    ['sklearn.tree._tree.Tree']
+    """
+    return _untrusted_types(_members(read_parts(path)))
+
+
+def _members(parts: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the parts of a file that are for skops."""
+    return {name: part for name, part in parts.items() if name not in (TREE, ARRAYS)}
+
+
+def _untrusted_types(members: dict[str, bytes]) -> list[str]:
+    """Return the types in skops files that skops does not trust by itself, sorted."""
+    lists = [_import_skops().get_untrusted_types(data=m) for m in members.values()]
+    return sorted({name for names in lists for name in names})
 
 
 def _import_skops() -> ModuleType:

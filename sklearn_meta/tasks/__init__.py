@@ -1,7 +1,12 @@
 """Tasks, collections of tasks, and the one place where their input is checked."""
 
 from sklearn_meta.tasks._bad_cells import check_table
-from sklearn_meta.tasks._checks import TaskRows, check_magnitude, check_tasks
+from sklearn_meta.tasks._checks import (
+    TaskRows,
+    check_magnitude,
+    check_tasks,
+    flatten_tasks,
+)
 from sklearn_meta.tasks._collection import (
     NO_TASKS_MESSAGE,
     Task,
@@ -30,6 +35,7 @@ __all__ = [
     "check_table",
     "check_tasks",
     "few_shot_split",
+    "flatten_tasks",
     "group_rows",
     "has_class_labels",
     "is_task_sequence",

@@ -8,7 +8,11 @@ from sklearn.utils.validation import assert_all_finite, validate_data
 
 from sklearn_meta.exceptions import FewTasksWarning, warn_user
 from sklearn_meta.tasks._bad_cells import located_error
-from sklearn_meta.tasks._collection import as_task_collection, is_task_sequence
+from sklearn_meta.tasks._collection import (
+    TaskCollection,
+    as_task_collection,
+    is_task_sequence,
+)
 from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
 from sklearn_meta.tasks._plain import LARGEST, plain_table, plain_target
@@ -127,11 +131,33 @@ def check_tasks(
             order = np.argsort(codes, kind="stable")
             X_checked, y_checked = X_checked[order], y_checked[order]
     rows = TaskRows(X_checked, y_checked, sizes, names)
-    without_rows = []
-    if collection is not None and len(rows.sizes) < len(collection):
-        with_rows = set(rows.names or [])
-        without_rows = [name for name in collection.names if name not in with_rows]
+    without_rows = [] if collection is None else _without_rows(collection, names)
     return _leave_out_small(rows, min_rows, without_rows)
+
+
+def flatten_tasks(collection: TaskCollection) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Return all rows as one table, and warn of tasks that have none.
+
+    Parameters
+    ----------
+    collection : TaskCollection
+        The tasks.
+
+    Returns
+    -------
+    X : ndarray or DataFrame of shape (n_samples, n_features)
+        The rows, as `TaskCollection.to_flat` returns them.
+    y : ndarray of shape (n_samples,)
+        Targets.
+    tasks : ndarray of shape (n_samples,)
+        The name of each row's task.
+    """
+    X, y, tasks = collection.to_flat()
+    _, with_rows = group_rows(tasks, len(tasks))
+    missing = _without_rows(collection, with_rows)
+    if missing:
+        _warn_of_left_out(missing, len(collection), min_rows=1)
+    return X, y, tasks
 
 
 def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
@@ -209,6 +235,14 @@ def _check_numeric(y: Any) -> None:
         )
 
 
+def _without_rows(collection: TaskCollection, with_rows: list | None) -> list:
+    """Return the names of the tasks that are not among those that have rows."""
+    if with_rows is None or len(with_rows) == len(collection):
+        return []
+    known = set(with_rows)
+    return [name for name in collection.names if name not in known]
+
+
 def _leave_out_small(rows: TaskRows, min_rows: int, without_rows: list) -> TaskRows:
     """Return the tasks that have enough rows; warn of others, raise if all are."""
     enough = rows.sizes >= min_rows
@@ -222,12 +256,20 @@ def _leave_out_small(rows: TaskRows, min_rows: int, without_rows: list) -> TaskR
             "are needed, one to learn from and one to score on. Add rows."
         )
     small = [rows.names[task] for task in (~enough).nonzero()[0]] + without_rows
-    named = ", ".join(map(repr, small[:MOST_NAMES]))
-    more = ", ..." if len(small) > MOST_NAMES else ""
-    why = ": a task needs one to learn from and one to score on" * (min_rows > 1)
+    _warn_of_left_out(small, len(enough) + len(without_rows), min_rows)
+    return rows.select(enough)
+
+
+def _warn_of_left_out(names: list, n_tasks: int, min_rows: int) -> None:
+    """Warn that tasks with too few rows are left out."""
+    named = ", ".join(map(repr, names[:MOST_NAMES]))
+    more = ", ..." if len(names) > MOST_NAMES else ""
+    too_few, why = "no rows", ""
+    if min_rows > 1:
+        too_few = f"fewer than {min_rows} rows"
+        why = ": a task needs one to learn from and one to score on"
     warn_user(
-        f"{len(small)} of {len(enough) + len(without_rows)} tasks have fewer than "
-        f"{min_rows} rows and are left out, {named}{more}{why}.",
+        f"{len(names)} of {n_tasks} tasks have {too_few} and are left out, "
+        f"{named}{more}{why}.",
         FewTasksWarning,
     )
-    return rows.select(enough)

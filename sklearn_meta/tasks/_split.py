@@ -35,8 +35,9 @@ def few_shot_split(
     n_queries : int, default=None
         Query rows, counted likewise; None takes all the rest.
     stratify : bool, default=None
-        Whether rows are counted per class. None: yes for class labels, no for a
-        numeric target.
+        Whether rows are drawn and counted per class. None: yes for class labels, no
+        for a numeric target. Where labels are shared by all tasks, False draws rows as
+        those of a new task will come.
     order : {"random", "first"}, default="random"
         "first" takes the first rows of the table as support, for a table that grows
         in time.

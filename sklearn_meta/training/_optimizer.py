@@ -1,61 +1,65 @@
 """The default optimizer of the outer loop, and clipping of the outer gradient."""
 
 import inspect
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
+from sklearn_meta.functional.compiled_adamw import CompiledAdamW
+
 # what `PlainAdamW` takes besides the rate; with other options torch's own is used
 OWN_OPTIONS = {"weight_decay", "betas", "eps"}
 
 
-class _Update(NamedTuple):
-    """Weights that are updated by one call, and what AdamW knows of each."""
+class _TorchAdamW:
+    """The same as `CompiledAdamW`, on any device."""
 
-    options: dict
-    weights: list[Tensor]
-    moments: list[Tensor]
-    squares: list[Tensor]
-    counts: Tensor  # of their steps, so that all are counted by one call
-    steps: list[Tensor]  # the same, one by one
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        weights: Sequence[Tensor],
+        moments: Sequence[Tensor],
+        squares: Sequence[Tensor],
+        counts: Tensor,
+    ) -> None:
+        self._options, self._weights = options, list(weights)
+        self._moments, self._squares = list(moments), list(squares)
+        # all are counted by one call, and read one by one
+        self._counts, self._steps = counts, list(counts.unbind())
 
-    @classmethod
-    def of(cls, options: dict, weights: list[Tensor], states: list[dict]) -> "_Update":
-        """Gather the states of some weights, whose counts become parts of a tensor."""
-        moments, squares, steps = (
-            [state[name] for state in states]
-            for name in ("exp_avg", "exp_avg_sq", "step")
-        )
-        counts = torch.stack(steps)
-        steps = list(counts.unbind())
-        for state, step in zip(states, steps, strict=True):
-            state["step"] = step
-        return cls(options, weights, moments, squares, counts, steps)
+    def look(self) -> None:
+        """Find the gradients of this step."""
+        # torch's call reads numbers as they lie
+        found = [p.grad.contiguous() for p in self._weights if p.grad is not None]
+        self._gradients = found
 
-    def run(self, divisor: Tensor | None, rate: Tensor | None) -> None:
-        """Update the weights by their gradients, after a division by a number.
+    def squared_norm(self) -> Tensor:
+        """Return the sum of the squares of all gradients, of shape ()."""
+        flat = _flatten_dense_tensors(self._gradients)
+        return flat.dot(flat)
 
-        The rate is that of the options, unless it is given.
-        """
-        self.counts.add_(1)
+    def run(self, divisor: Tensor | None) -> None:
+        """Take a step along the gradients, after a division by a number."""
+        self._counts.add_(1)
         torch._fused_adamw_(
-            self.weights,
-            [g for p in self.weights if (g := p.grad) is not None],
-            self.moments,
-            self.squares,
+            self._weights,
+            self._gradients,
+            self._moments,
+            self._squares,
             [],
-            self.steps,
-            lr=self.options["lr"] if rate is None else rate,
-            beta1=self.options["betas"][0],
-            beta2=self.options["betas"][1],
-            weight_decay=self.options["weight_decay"],
-            eps=self.options["eps"],
+            self._steps,
+            lr=self._options["lr"],
+            beta1=self._options["betas"][0],
+            beta2=self._options["betas"][1],
+            weight_decay=self._options["weight_decay"],
+            eps=self._options["eps"],
             amsgrad=False,
             maximize=False,
-            grad_scale=divisor,
+            grad_scale=None if divisor is None else divisor.float(),
             found_inf=None,
         )
 
@@ -79,7 +83,7 @@ class PlainAdamW(torch.optim.AdamW):
     # which weights had a gradient in the last step, and how they were updated: to find
     # that out takes longer than the update
     _learned: tuple[bool, ...] | None = None
-    _updates: list[_Update]
+    _updates: list[CompiledAdamW] | list[_TorchAdamW]
 
     # without the decorator that imports the compiler
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
@@ -90,29 +94,46 @@ class PlainAdamW(torch.optim.AdamW):
         super().__setstate__(state)
         self._learned = None
 
-    def clip_and_step(self, max_norm: float | None, rate: Tensor | None = None) -> None:
-        """Take a step along the gradient, scaled down to a norm if it is given.
-
-        A rate in the memory of the device takes the place of that of the options.
-        """
-        gradients = [p.grad for group in self.param_groups for p in group["params"]]
-        learned = tuple([gradient is not None for gradient in gradients])
+    def clip_and_step(self, max_norm: float | None) -> None:
+        """Take a step along the gradient, scaled down to a norm if it is given."""
+        learned = tuple(
+            [p.grad is not None for group in self.param_groups for p in group["params"]]
+        )
         if learned != self._learned:
-            self._learned, self._updates = learned, list(self._find_updates())
+            self._learned, self._updates = learned, self._find_updates()
         if not self._updates:
             return
         with torch.no_grad():
-            excess = None if max_norm is None else _excess(gradients, max_norm)
             for update in self._updates:
-                update.run(excess, rate)
+                update.look()
+            excess = None
+            if max_norm is not None:
+                squared = sum(update.squared_norm() for update in self._updates)
+                excess = _excess(squared, max_norm)
+            for update in self._updates:
+                update.run(excess)
 
-    def _find_updates(self) -> Iterator[_Update]:
-        """Yield the weights of each group that have gradients, with their state."""
+    def _find_updates(self) -> list[CompiledAdamW] | list[_TorchAdamW]:
+        """Return how to update the weights of each group that have gradients."""
+        parts = []
         for group in self.param_groups:
             learned = [p for p in group["params"] if p.grad is not None]
             if learned:
-                states = [self.state[p] or self._start(p) for p in learned]
-                yield _Update.of(group, learned, states)
+                parts.append((group, learned, *self._states(learned)))
+        if all(CompiledAdamW.takes(*part) for part in parts):
+            return [CompiledAdamW(*part) for part in parts]
+        return [_TorchAdamW(*part) for part in parts]
+
+    def _states(
+        self, weights: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return moments, squares and counts; the latter lie in one tensor from now."""
+        states = [self.state[p] or self._start(p) for p in weights]
+        counts = torch.stack([state["step"] for state in states])
+        for state, count in zip(states, counts.unbind(), strict=True):
+            state["step"] = count
+        moments = [state["exp_avg"] for state in states]
+        return moments, [state["exp_avg_sq"] for state in states], counts
 
     def _start(self, weight: Tensor) -> dict[str, Tensor]:
         """Return the moments of a weight before its first step."""
@@ -127,10 +148,17 @@ class PlainAdamW(torch.optim.AdamW):
 def clip_gradient(parameters: list[Tensor], max_norm: float) -> None:
     """Scale a gradient down to a norm; `nn.utils` takes four times as long for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    torch._foreach_div_(gradients, _excess(gradients, max_norm))
+    flat = _flatten_dense_tensors(gradients)
+    torch._foreach_div_(gradients, _excess(flat.dot(flat), max_norm))
 
 
-def _excess(gradients: Iterable[Tensor | None], max_norm: float) -> Tensor:
-    """Return how many times a gradient is longer than a norm, at least 1."""
-    flat = _flatten_dense_tensors([g for g in gradients if g is not None])
-    return flat.dot(flat).sqrt_().div_(max_norm).clamp_min_(1.0)
+def _excess(squared: Any, max_norm: float) -> Any:
+    """Return how many times a gradient is longer than a norm, at least 1.
+
+    It is given by the square of its length, a number or, where that takes no wait for
+    it, a tensor.
+    """
+    if isinstance(squared, Tensor):
+        return squared.sqrt().div_(max_norm).clamp_min_(1.0)
+    excess = math.sqrt(squared) / max_norm
+    return 1.0 if excess < 1 else excess  # NaN stays NaN

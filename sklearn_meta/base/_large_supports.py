@@ -1,6 +1,6 @@
 """Supports with more rows than a method can take in."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,44 +9,60 @@ from sklearn_meta.targets import LocalClasses
 from sklearn_meta.tasks import TaskRows
 
 
-def limit_supports(
-    estimator: Any, rows: TaskRows, most: int, *, method: str, advice: str
-) -> TaskRows:
-    """Return at most some rows of each task, always the same ones, with a warning.
+class SupportLimit(NamedTuple):
+    """How many rows of a support a method can use.
 
     Parameters
     ----------
-    estimator : estimator
-        Says whether labels are local to a task: then classes keep as many rows each.
-    rows : TaskRows
-        The support of each task.
     most : int
         Most rows of a task.
     method : str
         What has the limit, for the message.
     advice : str
-        What to do about it.
+        What to do about it, a sentence.
+    """
 
-    Returns
-    -------
+    most: int
+    method: str
+    advice: str
+
+
+def warn_of_large_supports(
+    rows: TaskRows, limits: list[SupportLimit], evenly: bool
+) -> None:
+    """Warn once if a task has more rows than methods use of it.
+
+    Parameters
+    ----------
     rows : TaskRows
-        The rows themselves if no task has more.
+        The support of each task; the largest is named.
+    limits : list of SupportLimit
+        Those of all methods that read it.
+    evenly : bool
+        Whether classes keep as many rows each.
     """
     large = rows.sizes.argmax()
-    if rows.sizes[large] <= most:
-        return rows
-    evenly = getattr(estimator, "label_mode_", None) == "task"
+    size = rows.sizes[large]
+    passed = [limit for limit in limits if limit.most < size]
+    if not passed:
+        return
+    used = " and ".join(f"{method} uses {most}" for most, method, _ in passed)
+    advice = " ".join(dict.fromkeys(limit.advice for limit in passed))
     warn_user(
-        f"The support of {rows.name_of(large)} has {rows.sizes[large]} rows; {method} "
-        f"uses {most} of them, drawn at random{', evenly over the classes' * evenly}. "
-        f"{advice}",
+        f"The support of {rows.name_of(large)} has {size} rows; {used} of them, drawn "
+        f"at random{', evenly over the classes' * evenly}. {advice}",
         LargeSupportWarning,
     )
-    return thin_out(rows, most, evenly=evenly)
 
 
 def thin_out(rows: TaskRows, n_rows: int, evenly: bool = True) -> TaskRows:
-    """Return at most ``n_rows`` rows of each task, evenly over its classes or not."""
+    """Return at most ``n_rows`` rows of each task, always the same ones.
+
+    With ``evenly`` its classes keep as many rows each. If no task has more, these are
+    the rows themselves.
+    """
+    if rows.sizes.max() <= n_rows:
+        return rows
     classes = LocalClasses.of(rows.y if evenly else 0 * rows.codes, rows.codes)
     starts = np.cumsum(classes.cell_size) - classes.cell_size
     shuffle = np.random.RandomState(0).permutation(len(rows.y))
