@@ -63,7 +63,7 @@ class _Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         name, kwargs = operation._schema.name.removeprefix("aten::"), kwargs or {}
-        if name in WAITING:
+        if name in WAITING or (name == "index" and _has_mask(args[1])):
             raise RuntimeError(f"{name} is not permitted while a step is recorded")
         for value in _written(operation, args, kwargs):
             if _memory(value) not in self.own:
@@ -97,6 +97,11 @@ class _Recording(TorchDispatchMode):
 def _tensors(values):
     """The tensors in anything."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def _has_mask(indices):
+    """Whether rows are picked by a mask, whose True ones have to be counted."""
+    return any(i is not None and i.dtype == torch.bool for i in indices)
 
 
 def _memory(value):

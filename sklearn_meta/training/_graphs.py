@@ -250,7 +250,7 @@ def open_graph(
     elif since is None:
         obstacle = (
             f"the training_loss of {type(learner).__name__} may differ from step to "
-            "step. If it does not, mark it by sklearn_meta.learners.steady.steady_from"
+            "step. Mark it with sklearn_meta.learners.steady.steady_from if not"
         )
     else:
         graphs = GRAPHS[device.type](device)

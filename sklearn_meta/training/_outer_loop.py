@@ -241,6 +241,8 @@ class _ChunkNet(NeuralNet):
     def train_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
         """Take the outer steps of a chunk; the loss is read once, at its end."""
         self.module_.train()
+        # one that a callback has frozen must not follow its last gradient
+        self.module_.zero_grad()
         # looked up once a chunk: walking through a module costs as much as some layers
         self.parameters_ = [p for p in self.module_.parameters() if p.requires_grad]
         losses = []
@@ -260,7 +262,7 @@ class _ChunkNet(NeuralNet):
             yield from self._repeated_losses(self.graph, batch)
             return
         for episodes, weight in self._shared_episodes(batch):
-            self._set_rate()
+            self._set_rate(self.loop.rate(self.n_steps))
             yield self._outer_step(episodes, weight)
 
     def _repeated_losses(
@@ -270,13 +272,18 @@ class _ChunkNet(NeuralNet):
         n_steps = len(batch.support) // self.loop.meta_batch_size
         rates = [self.loop.rate(self.n_steps + i) for i in range(n_steps)]
         graph.open_chunk(batch, rates, self.parameters_)
-        for number in range(n_steps):
-            self._set_rate()
+        for number, rate in enumerate(rates):
+            self._set_rate(rate)
             yield graph.take_step(number, self.progress)
 
     def step_from_memory(self, rows: EpisodeRows, rate: Tensor) -> Tensor:
         """Take one step whose episodes and rate are in the memory of the device."""
-        return self._outer_step(self.datasets[0].sampler.gather(rows), None, rate)
+        self._set_rate(rate)
+        try:
+            return self._outer_step(self.datasets[0].sampler.gather(rows), None)
+        finally:
+            # what the optimizer's state tells is a number
+            self._set_rate(self.loop.rate(self.n_steps))
 
     def _shared_episodes(
         self, batch: EpisodeRows
@@ -294,14 +301,12 @@ class _ChunkNet(NeuralNet):
             for episodes in sampler.gather(rows).split(size):
                 yield episodes, None
 
-    def _set_rate(self) -> None:
+    def _set_rate(self, rate: float | Tensor) -> None:
         """Tell the optimizer the rate of the next step."""
         for group in self.optimizer_.param_groups:
-            group["lr"] = self.loop.rate(self.n_steps)
+            group["lr"] = rate
 
-    def _outer_step(
-        self, episodes: Episodes, weight: Tensor | None, rate: Tensor | None = None
-    ) -> Tensor:
+    def _outer_step(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
@@ -311,7 +316,7 @@ class _ChunkNet(NeuralNet):
         if self.processes is not None:
             loss = self.processes.sum_step(loss, self.parameters_)
         if isinstance(self.optimizer_, PlainAdamW):
-            self.optimizer_.clip_and_step(self.loop.max_grad_norm, rate)
+            self.optimizer_.clip_and_step(self.loop.max_grad_norm)
         else:
             if self.loop.max_grad_norm is not None:
                 clip_gradient(self.parameters_, self.loop.max_grad_norm)
