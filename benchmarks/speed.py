@@ -128,12 +128,12 @@ def sections(rows, args):
         table(["", "workload", "fit, ms", *peer_columns()], rows),
         "## What an outer step takes beyond its mathematics",
         f"One of {args.steps} steps of a fit, in ms, whose loss and gradient are given "
-        "beforehand, less the update of the weights: checks, sampling, gathering, "
-        "clipping, history. What is paid once for a fit is in it, and shown too. The "
-        "last row is what a plain skorch net takes for a batch of 128 rows beyond a "
-        "loop over slices.",
+        "beforehand, less the update of the weights and a bare look-up of the rows: "
+        "checks, sampling, masks, clipping, history. What is paid once for a fit is in "
+        "it, and shown too. The last row is what a plain skorch net takes for a batch "
+        "of 128 rows beyond a loop that updates the same network on bare slices.",
         table(
-            ["", "fit without loss", "update", "framework", "once for a fit"],
+            ["", "fit without loss", "update", "rows", "framework", "once for a fit"],
             framework_rows(args),
         ),
         "## How an outer step grows",

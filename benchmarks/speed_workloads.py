@@ -32,6 +32,7 @@ class Workload:
     inner_lr: float = 0.0
     inner_steps: int = 0
     first_order: bool = False
+    has_targets: bool = True  # False where the place of a row is its label
 
     @property
     def n_support(self):
@@ -53,7 +54,7 @@ WORKLOADS = {
     "W3r": Workload(
         "5 ways, 5 to 50 rows, 5 steps", 20, (64, 64), 5, (1, 10), 15, 32, 0.05, 5
     ),
-    "W4": Workload("prototypes, 5 ways, 5 shots", *BLOBS),
+    "W4": Workload("prototypes, 5 ways, 5 shots", *BLOBS, has_targets=False),
     "W5": Workload("neural process, 25 + 25 rows", 1, (128,), 1, 25, 25, 16),
     "GP": Workload("deep-kernel process, 10 + 16 rows", 8, (64, 64), 1, 10, 16, 24),
 }

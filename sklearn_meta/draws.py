@@ -47,7 +47,7 @@ def draw_without_replacement(
     >>> sorted(draws[0].tolist()), valid[1].tolist()
     ([0, 1, 2], [True, False, False])
     """
-    valid = torch.arange(n_draws) < sizes.unsqueeze(1)
+    valid = columns_below(sizes, n_draws)
     large = sizes > LARGE_URN * n_draws
     if not bool(large.any()):
         return _shuffle(sizes, n_draws, generator), valid
@@ -55,6 +55,13 @@ def draw_without_replacement(
     draws[~large] = _shuffle(sizes[~large], n_draws, generator)
     draws[large] = _first_distinct(sizes[large], n_draws, generator)
     return draws, valid
+
+
+def columns_below(limits: Tensor, n_columns: int) -> Tensor:
+    """Return (n_rows, n_columns), True where a column's number is below its row's."""
+    if bool((limits >= n_columns).all()):  # as a rule, and told in less time
+        return torch.ones(len(limits), n_columns, dtype=torch.bool)
+    return torch.arange(n_columns) < limits.unsqueeze(1)
 
 
 def _shuffle(sizes: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sklearn_meta.draws import (
+    columns_below,
     draw_shots,
     draw_shots_log_uniform,
     draw_without_replacement,
@@ -255,10 +256,10 @@ class ClassEpisodeSampler:
             generator,
             self.order,
         )
-        is_way = is_way.reshape(-1, 1)
+        is_way = is_way.flatten()
         rows = rows._replace(
-            support_mask=rows.support_mask & is_way,
-            query_mask=rows.query_mask & is_way & self.is_scored[cell].unsqueeze(1),
+            support_mask=_of_rows(is_way, rows.support_mask),
+            query_mask=_of_rows(is_way & self.is_scored[cell], rows.query_mask),
         )
         # (n_episodes * n_ways, n_shots) -> (n_episodes, n_ways * n_shots)
         return EpisodeRows(*(part.reshape(n_episodes, -1) for part in rows))
@@ -283,6 +284,11 @@ class ClassEpisodeSampler:
         if is_whole(mask):
             return labels.expand(len(mask), -1, -1)
         return labels * mask.unsqueeze(-1)
+
+
+def _of_rows(keep: Tensor, mask: Tensor) -> Tensor:
+    """Return a mask (n_urns, n_rows) that is False too where ``keep`` (n_urns,) is."""
+    return mask if bool(keep.all()) else mask & keep.unsqueeze(1)
 
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:
@@ -312,19 +318,21 @@ def split_draws(
     The support is drawn, or it is the first rows of the urn. At least one row of an urn
     is left for the query.
     """
-    starts, shots = starts.unsqueeze(1), torch.minimum(shots, sizes - 1).unsqueeze(1)
-    place = torch.arange(max_shots)
+    shots = torch.minimum(shots, sizes - 1)
+    support_mask = columns_below(shots, max_shots)
+    starts, shots = starts.unsqueeze(1), shots.unsqueeze(1)
     if order == "first":
         n_left = sizes - shots.squeeze(1)
         draws, query_mask = draw_without_replacement(n_left, n_queries, generator)
         # padding repeats the last row: what follows may be another urn's, or nothing
-        support, query = torch.minimum(place, shots - 1), shots + draws
+        support = torch.minimum(torch.arange(max_shots), shots - 1)
+        query = shots + draws
     else:
         n_drawn = max_shots + n_queries
         draws, valid = draw_without_replacement(sizes, n_drawn, generator)
         support = draws[:, :max_shots]
         query, query_mask = _after(shots, n_queries, draws, valid)
-    return EpisodeRows(starts + support, place < shots, starts + query, query_mask)
+    return EpisodeRows(starts + support, support_mask, starts + query, query_mask)
 
 
 def _after(shots: Tensor, n_queries: int, *draws: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch import nn
 from sklearn_meta.functional import gaussian_nll
 from sklearn_meta.functional.compiled_library import load_library
 from sklearn_meta.learners import FunctionDraws, KernelLearner, kernel
-from sklearn_meta.learners.kernel import MAX_LOG_NOISE
+from sklearn_meta.learners.kernel_prior import MAX_LOG_NOISE
 from sklearn_meta.learners.towers import Towers
 
 OPTIONS = {

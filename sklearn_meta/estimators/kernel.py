@@ -1,28 +1,21 @@
-"""Estimators whose tasks are Gaussian processes with a learned kernel."""
+"""The estimator whose tasks are Gaussian processes with a learned kernel."""
 
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.base import BaseMetaEstimator, HeldOut, SupportLimit
-from sklearn_meta.episodes import RowEpisodeSampler
+from sklearn_meta.estimators.from_shallow import FromShallow
 from sklearn_meta.estimators.hyperparameters import KernelHyperparameters
 from sklearn_meta.estimators.networks import build_network, check_widths
 from sklearn_meta.estimators.regressor import MetaRegressorMixin
 from sklearn_meta.learners import FunctionDraws, KernelLearner
-from sklearn_meta.learners.kernel import MOST_LEVELS
+from sklearn_meta.learners.kernel_prior import MOST_LEVELS
 from sklearn_meta.tasks import TaskRows
-from sklearn_meta.training import (
-    MarginalLikelihood,
-    OuterLoop,
-    TrainingRecord,
-    ValidationEpisodes,
-)
+from sklearn_meta.training import MarginalLikelihood
 
 __all__ = ["DeepKernelRegressor"]
 
@@ -32,45 +25,6 @@ MAX_MARGINAL_STEPS = 150
 MAX_SUPPORT_ROWS = 2000
 # offered to a module of the user's as the width of its embedding
 EMBEDDING_SIZE = 64
-
-
-@dataclass
-class FromShallow:
-    """An outer loop whose start is the shallow process of its own tasks.
-
-    Parameters
-    ----------
-    first : MarginalLikelihood
-        Fits the shallow process.
-    then : OuterLoop
-        Trains the learner from there.
-    shallow : KernelLearner
-        An untrained shallow process.
-    """
-
-    first: MarginalLikelihood
-    then: OuterLoop
-    shallow: KernelLearner
-
-    def run(
-        self,
-        learner: KernelLearner,
-        sampler: RowEpisodeSampler,
-        validation: ValidationEpisodes | None,
-        generator: torch.Generator,
-        optimizer_state: dict | None = None,
-        *how: Any,
-    ) -> TrainingRecord:
-        """Train a learner in place, as :class:`OuterLoop` does."""
-        if optimizer_state is None:
-            shallow = self.shallow.to(sampler.X)
-            guess = KernelHyperparameters.guess(shallow.n_features, sampler.targets())
-            guess.put_into(shallow)
-            self.first.run(shallow, sampler, None, generator)
-            KernelHyperparameters.of(shallow).put_into(learner)
-        return self.then.run(
-            learner, sampler, validation, generator, optimizer_state, *how
-        )
 
 
 class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):

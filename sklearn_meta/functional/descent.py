@@ -16,11 +16,11 @@ from sklearn_meta.functional.inner_loop import Rates, descend, is_diverged
 from sklearn_meta.functional.perceptron import (
     Chain,
     Parameters,
-    add_product_,
     forward_pass,
     record,
 )
 from sklearn_meta.functional.recursion import step_down, with_task_axis
+from sklearn_meta.functional.task_products import add_product_
 
 
 def adapt_without_graph(

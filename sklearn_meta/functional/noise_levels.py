@@ -13,12 +13,11 @@ from torch import Tensor
 
 from sklearn_meta.functional.compiled_process import Levels
 from sklearn_meta.functional.gaussian_process import (
-    KernelRows,
     condition_on_support,
-    kernel_matrix,
     log_marginal_likelihood,
 )
 from sklearn_meta.functional.likelihoods import Gaussian
+from sklearn_meta.functional.process_kernel import KernelRows, kernel_matrix
 from sklearn_meta.functional.support import solve_support
 
 __all__ = ["LevelMixture", "condition_on_levels", "solve_levels"]
@@ -91,19 +90,18 @@ def condition_on_levels(
     log_weight : Tensor of shape (n_tasks, n_levels)
         As of :class:`LevelMixture`.
     """
-    level, n_tasks, n_levels = _level_of(levels, noise), len(mask), _count(levels)
-    if n_levels == 1:
+    if levels.log_level is None:
         mean, variance = condition_on_support(rows, log_variance, noise, residual, mask)
-        return mean.unsqueeze(1), variance.unsqueeze(1), noise.new_zeros(n_tasks, 1)
-    own_noise = (noise.unsqueeze(1) * level.unsqueeze(-1)).flatten(0, 1)
-    repeated = KernelRows(*(_repeat(part, n_levels) for part in rows))
-    known = own_noise, _repeat(residual, n_levels), _repeat(mask, n_levels)
-    mean, variance = condition_on_support(repeated, log_variance, *known)
+        return mean.unsqueeze(1), variance.unsqueeze(1), noise.new_zeros(len(mask), 1)
+    system = _at_levels(rows, log_variance, noise, residual, mask, levels.log_level)
     support, _ = rows.split(mask.shape[1])
-    kernel = _repeat(kernel_matrix(support, support, log_variance), n_levels)
-    density = log_marginal_likelihood(kernel, *known).unflatten(0, (n_tasks, n_levels))
-    mean, variance = (part.unflatten(0, density.shape) for part in (mean, variance))
-    return mean, variance, torch.log_softmax(_prior_of(levels) + density, 1)
+    # the same at all levels
+    kernel = kernel_matrix(support, support, log_variance)
+    kernel = _repeat(kernel, levels.log_level.shape[-1])
+    log_weight = _weigh(log_marginal_likelihood(kernel, *system[2:]), mask, levels)
+    mean, variance = condition_on_support(*system)
+    shape = log_weight.shape
+    return mean.unflatten(0, shape), variance.unflatten(0, shape), log_weight
 
 
 def solve_levels(
@@ -132,39 +130,48 @@ def solve_levels(
     log_weight : Tensor of shape (n_tasks, n_levels)
         As of :class:`LevelMixture`.
     """
-    n_tasks, n_levels = len(mask), _count(levels)
-    if n_levels == 1:
+    if levels.log_level is None:
         factor, values = solve_support(rows, log_variance, noise, residual, mask)
-        return factor.unsqueeze(1), values.unsqueeze(1), noise.new_zeros(n_tasks, 1)
-    level = _level_of(levels, noise).unsqueeze(-1)
+        return factor.unsqueeze(1), values.unsqueeze(1), noise.new_zeros(len(mask), 1)
+    system = _at_levels(rows, log_variance, noise, residual, mask, levels.log_level)
+    factor, values = solve_support(*system)
+    density = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    density = density - 0.5 * values.square().sum(-1)
+    log_weight = _weigh(density, mask, levels)
+    shape = log_weight.shape
+    return factor.unflatten(0, shape), values.unflatten(0, shape), log_weight
+
+
+def _at_levels(
+    rows: KernelRows,
+    log_variance: Tensor,
+    noise: Tensor,
+    residual: Tensor,
+    mask: Tensor,
+    log_level: Tensor,
+) -> tuple[KernelRows, Tensor, Tensor, Tensor, Tensor]:
+    """Each task once for each level of its noise, (n_tasks * n_levels, ...)."""
+    n_levels = log_level.shape[-1]
     if log_variance.ndim:
         log_variance = _repeat(log_variance, n_levels)
-    factor, values = solve_support(
+    return (
         KernelRows(*(_repeat(part, n_levels) for part in rows)),
         log_variance,
-        (noise.unsqueeze(1) * level).flatten(0, 1),
+        (noise.unsqueeze(1) * log_level.exp().unsqueeze(-1)).flatten(0, 1),
         _repeat(residual, n_levels),
         _repeat(mask, n_levels),
     )
-    factor, values = (p.unflatten(0, (n_tasks, n_levels)) for p in (factor, values))
-    density = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    density = density - 0.5 * values.square().sum(-1)
-    return factor, values, torch.log_softmax(_prior_of(levels) + density, 1)
-
-
-def _count(levels: Levels) -> int:
-    return 1 if levels.log_level is None else levels.log_level.shape[-1]
-
-
-def _level_of(levels: Levels, like: Tensor) -> Tensor:
-    """By what the noise is multiplied, (n_levels,) or (n_tasks, n_levels)."""
-    return like.new_ones(1) if levels.log_level is None else levels.log_level.exp()
-
-
-def _prior_of(levels: Levels) -> Tensor | float:
-    return 0.0 if levels.logit is None else levels.logit
 
 
 def _repeat(values: Tensor, n_levels: int) -> Tensor:
     """Values of every task, once for each level, (n_tasks * n_levels, ...)."""
     return values.repeat_interleave(n_levels, 0)
+
+
+def _weigh(log_density: Tensor, mask: Tensor, levels: Levels) -> Tensor:
+    """Logarithms of the weights of levels, (n_tasks, n_levels).
+
+    They follow from the density (n_tasks * n_levels,) of the support at each level.
+    """
+    of_tasks = log_density.unflatten(0, (len(mask), -1))
+    return torch.log_softmax(levels.logit + of_tasks, 1)

@@ -49,7 +49,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from sklearn_meta.functional.derivatives import (
     IDENTITY,
@@ -58,6 +57,15 @@ from sklearn_meta.functional.derivatives import (
     activation_of,
 )
 from sklearn_meta.functional.networks import Layers
+from sklearn_meta.functional.task_products import (
+    add_matmul_,
+    add_product,
+    add_product_,
+    add_rows,
+    affine,
+    matmul,
+    product,
+)
 
 Parameters = dict[str, Tensor]
 # Names of the linear layers in order, each with the function that follows it.
@@ -160,7 +168,7 @@ def forward_pass(chain: Chain, params: Mapping[str, Tensor], X: Tensor) -> list[
     traces, h = [], X
     for name, activation in chain:
         weight = params[f"{name}.weight"]
-        z = _affine(h, weight, params[f"{name}.bias"])
+        z = affine(h, weight, params[f"{name}.bias"])
         traces.append(Trace(name, activation, weight, h, z, activation.value(z)))
         h = traces[-1].h_next
     return traces
@@ -193,7 +201,7 @@ def backward_pass(
         bend = None if curvature is None else curvature * u
         layers.append(LayerTape(trace.name, trace.weight, trace.h, slope, delta, bend))
         if trace is not traces[0]:
-            u = _matmul(delta, trace.weight)
+            u = matmul(delta, trace.weight)
     return layers[::-1]
 
 
@@ -240,7 +248,7 @@ def gradient_of(
     for layer in layers:
         weight, bias = f"{layer.name}.weight", f"{layer.name}.bias"
         if names is None or weight in names:
-            found[weight] = _product(layer.delta, layer.h)
+            found[weight] = product(layer.delta, layer.h)
         if names is None or bias in names:
             found[bias] = layer.delta.sum(1)
     return found
@@ -294,7 +302,7 @@ def add_hessian_product(
         if i:
             add_product_(sums[weight], layer.delta, h_changes[i - 1], alpha)
         if i or with_rows:
-            u_change = _matmul(delta_change, layer.weight)
+            u_change = matmul(delta_change, layer.weight)
             u_change.baddbmm_(layer.delta, direction[weight])
     return sums, u_change if with_rows else None
 
@@ -365,67 +373,12 @@ def _forward_changes(
     h_changes: list[Tensor] = []
     for layer in tape.layers:
         P, q = direction[f"{layer.name}.weight"], direction[f"{layer.name}.bias"]
-        z_change = _affine(layer.h, P, q)
+        z_change = affine(layer.h, P, q)
         if h_changes:
-            _add_matmul_(z_change, h_changes[-1], layer.weight.mT)
+            add_matmul_(z_change, h_changes[-1], layer.weight.mT)
         z_changes.append(z_change)
         h_changes.append(_times(layer.slope, z_change))
     return z_changes, h_changes
-
-
-def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Rows (n_tasks, n_rows, n_in) through one layer, shared or of each task."""
-    if weight.ndim == 2:
-        return F.linear(h, weight, bias)
-    return torch.baddbmm(bias.unsqueeze(1), h, weight.mT)
-
-
-def _matmul(rows: Tensor, matrix: Tensor) -> Tensor:
-    """``rows @ matrix``, the matrix shared or of each task."""
-    # for a stack of matrices `@` takes a dozen views before it comes to this
-    return rows @ matrix if matrix.ndim == 2 else torch.bmm(rows, matrix)
-
-
-def _add_matmul_(total: Tensor, rows: Tensor, matrix: Tensor) -> None:
-    """Add ``rows @ matrix`` in place, the matrix shared or of each task."""
-    if matrix.ndim == 2:
-        total += rows @ matrix
-    else:
-        total.baddbmm_(rows, matrix)
-
-
-def add_product(base: Tensor, delta: Tensor, h: Tensor, alpha: float) -> Tensor:
-    """``base + alpha * delta^T h``, over all tasks if `base` is (n_out, n_in)."""
-    if delta.shape[-1] > h.shape[-1]:
-        # The longer axis last: products with a narrow last axis are slow.
-        return add_product(base.mT, h, delta, alpha).mT
-    if base.ndim == 2:
-        delta, h = delta.flatten(0, 1), h.flatten(0, 1)
-        return torch.addmm(base, delta.mT, h, alpha=alpha)
-    return torch.baddbmm(base, delta.mT, h, alpha=alpha)
-
-
-def add_product_(total: Tensor, delta: Tensor, h: Tensor, alpha: float) -> None:
-    """The same as `add_product`, in place."""
-    if delta.shape[-1] > h.shape[-1]:
-        add_product_(total.mT, h, delta, alpha)
-    elif total.ndim == 2:
-        total.addmm_(delta.flatten(0, 1).mT, h.flatten(0, 1), alpha=alpha)
-    else:
-        total.baddbmm_(delta.mT, h, alpha=alpha)
-
-
-def _product(delta: Tensor, h: Tensor) -> Tensor:
-    """``delta^T h`` of every task, as `add_product`."""
-    if delta.shape[-1] > h.shape[-1]:
-        return torch.bmm(h.mT, delta).mT
-    return torch.bmm(delta.mT, h)
-
-
-def add_rows(base: Tensor, delta: Tensor, alpha: float) -> Tensor:
-    """``base + alpha * sum of delta``, over all tasks if `base` is (n_out,)."""
-    axes = 1 if base.ndim == 2 else (0, 1)
-    return torch.add(base, delta.sum(axes), alpha=alpha)
 
 
 def _evaluate(

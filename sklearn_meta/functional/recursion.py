@@ -46,12 +46,11 @@ from sklearn_meta.functional.perceptron import (
     Parameters,
     Tape,
     add_hessian_product,
-    add_product,
-    add_rows,
     forward_pass,
     gradient_of,
     record,
 )
+from sklearn_meta.functional.task_products import add_product, add_rows
 
 
 class MetaGradient(NamedTuple):
