@@ -52,5 +52,5 @@ def is_whole(mask: Tensor) -> bool:
     >>> is_whole(torch.tensor([[True, True]])), is_whole(torch.tensor([[True, False]]))
     (True, False)
     """
-    # numpy takes half as long as torch
+    # numpy is as fast as torch on small masks, and faster on large ones
     return is_at_hand(mask) and bool(mask.numpy().all())
