@@ -14,11 +14,8 @@ from sklearn_meta.functional.derivatives import (
 from sklearn_meta.functional.descent import adapt_without_graph
 from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.gaussian_process import (
-    KernelRows,
     condition_on_support,
     inverse_factor,
-    kernel_diagonal,
-    kernel_matrix,
     log_marginal_likelihood,
 )
 from sklearn_meta.functional.implicit import conjugate_gradients, solve_implicitly
@@ -61,6 +58,11 @@ from sklearn_meta.functional.networks import (
 from sklearn_meta.functional.offsets import add_offset, last_columns
 from sklearn_meta.functional.outer_gradient import outer_gradient
 from sklearn_meta.functional.perceptron import perceptron_chain, run_perceptron
+from sklearn_meta.functional.process_kernel import (
+    KernelRows,
+    kernel_diagonal,
+    kernel_matrix,
+)
 from sklearn_meta.functional.prototypes import (
     class_counts,
     class_means,

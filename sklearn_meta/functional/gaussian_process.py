@@ -1,131 +1,30 @@
 """Exact Gaussian processes of many small tasks at once.
 
-The kernel of two rows is the product of their linear features plus a squared
-exponential of their coordinates. What training repeats thousands of times has its
-gradient written out: with a handful of rows per task, walking the graph of an exact
-solve takes longer than the solve.
+What training repeats thousands of times has its gradient written out: with a handful of
+rows per task, walking the graph of an exact solve takes longer than the solve.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sklearn_meta.functional.factors import stable_cholesky
+from sklearn_meta.functional.process_kernel import (
+    KernelRows,
+    distance_gradients,
+    kernel_diagonal,
+    middle,
+    smooth_part,
+)
 
 __all__ = [
-    "KernelRows",
     "condition_on_support",
     "inverse_factor",
-    "kernel_diagonal",
-    "kernel_matrix",
     "log_marginal_likelihood",
 ]
-
-
-class KernelRows(NamedTuple):
-    """What the kernel reads of the rows of every task.
-
-    Parameters
-    ----------
-    linear : Tensor of shape (n_tasks, n_rows, n_linear)
-        Features whose products are the linear part of the kernel.
-    coordinates : Tensor of shape (n_tasks, n_rows, n_coordinates)
-        Coordinates of the squared exponential part, in length scales.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_meta.functional import KernelRows
-    >>> rows = KernelRows(torch.zeros(2, 5, 3), torch.zeros(2, 5, 1))
-    >>> [part.linear.shape[1] for part in rows.split(4)]
-    [4, 1]
-    """
-
-    linear: Tensor
-    coordinates: Tensor
-
-    def split(self, n_first: int) -> tuple["KernelRows", "KernelRows"]:
-        """Return the first rows of every task, and the others.
-
-        Parameters
-        ----------
-        n_first : int
-            Number of first rows.
-
-        Returns
-        -------
-        first, rest : KernelRows
-            Views.
-        """
-        first = KernelRows(self.linear[:, :n_first], self.coordinates[:, :n_first])
-        rest = KernelRows(self.linear[:, n_first:], self.coordinates[:, n_first:])
-        return first, rest
-
-
-def kernel_matrix(a: KernelRows, b: KernelRows, log_variance: Tensor) -> Tensor:
-    """Covariance of the function's values at two sets of rows.
-
-    It is ``linear_a . linear_b + variance * exp(-|u_a - u_b|^2 / 2)``, u coordinates.
-
-    Parameters
-    ----------
-    a : KernelRows of n_a rows per task
-        Rows.
-    b : KernelRows of n_b rows per task
-        Rows.
-    log_variance : Tensor of shape ()
-        Logarithm of the variance of the squared exponential part. Without a gradient it
-        may be each task's own, of shape (n_tasks, 1, 1).
-
-    Returns
-    -------
-    Tensor of shape (n_tasks, n_a, n_b)
-        Covariances. The gradient is explicit and cannot be differentiated again.
-
-    References
-    ----------
-    C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning",
-    MIT Press, 2006, equations 4.9 and 4.27.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_meta.functional import KernelRows, kernel_matrix
-    >>> rows = KernelRows(torch.ones(1, 2, 1), torch.zeros(1, 2, 3))
-    >>> kernel_matrix(rows, rows, torch.tensor(0.0))[0].tolist()
-    [[2.0, 2.0], [2.0, 2.0]]
-    """
-    kernel: Tensor = _Kernel.apply(*a, *b, log_variance)
-    return kernel
-
-
-def kernel_diagonal(rows: KernelRows, log_variance: Tensor) -> Tensor:
-    """Variance of the function's value at every row.
-
-    Parameters
-    ----------
-    rows : KernelRows
-        Rows.
-    log_variance : Tensor of shape ()
-        As of :func:`kernel_matrix`.
-
-    Returns
-    -------
-    Tensor of shape (n_tasks, n_rows)
-        The diagonal of the kernel of the rows.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklearn_meta.functional import KernelRows, kernel_diagonal
-    >>> rows = KernelRows(torch.ones(1, 2, 3), torch.zeros(1, 2, 1))
-    >>> kernel_diagonal(rows, torch.tensor(0.0)).tolist()
-    [[4.0, 4.0]]
-    """
-    return rows.linear.square().sum(-1) + log_variance.exp().view(-1, 1)
 
 
 def inverse_factor(kernel: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
@@ -255,29 +154,6 @@ def log_marginal_likelihood(
     return density
 
 
-class _Kernel(torch.autograd.Function):
-    """`kernel_matrix` with its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        linear_a, coordinates_a, linear_b, coordinates_b, log_variance = inputs
-        origin = _middle(coordinates_b)
-        a = KernelRows(linear_a, coordinates_a - origin)
-        b = KernelRows(linear_b, coordinates_b - origin)
-        smooth = _smooth_part(a, b, log_variance)
-        ctx.save_for_backward(*a, *b, smooth)
-        return torch.baddbmm(smooth, linear_a, linear_b.mT)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        linear_a, a, linear_b, b, smooth = ctx.saved_tensors
-        to_smooth = gradient * smooth
-        to_a, to_b = _distance_gradients(to_smooth, a, b)
-        to_linear_a, to_linear_b = gradient @ linear_b, gradient.mT @ linear_a
-        return to_linear_a, to_a, to_linear_b, to_b, to_smooth.sum()
-
-
 class _Conditional(torch.autograd.Function):
     """`condition_on_support`: one factorisation forward, products only backward."""
 
@@ -285,10 +161,10 @@ class _Conditional(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         linear, coordinates, log_variance, noise, residual, mask = inputs
         n_support = mask.shape[1]
-        coordinates = coordinates - _middle(coordinates)
+        coordinates = coordinates - middle(coordinates)
         rows = KernelRows(linear, coordinates)
         support, query = rows.split(n_support)
-        smooth = _smooth_part(rows, support, log_variance)
+        smooth = smooth_part(rows, support, log_variance)
         kernel = torch.baddbmm(smooth, linear, support.linear.mT)
         factor = inverse_factor(kernel[:, :n_support], noise, mask)
         to_query = kernel[:, n_support:]
@@ -312,7 +188,7 @@ class _Conditional(torch.autograd.Function):
         to_kernel, to_residual = _solution_gradients(of_mean, of_variance, *solution)
         n_support = mask.shape[1]
         to_smooth = to_kernel * smooth
-        to_rows, to_support = _distance_gradients(
+        to_rows, to_support = distance_gradients(
             to_smooth, coordinates, coordinates[:, :n_support]
         )
         to_rows[:, :n_support] += to_support
@@ -329,34 +205,6 @@ class _Conditional(torch.autograd.Function):
 def _is_whole(mask: Tensor) -> bool:
     """Whether there is no padding. A GPU is not asked: it would have to wait."""
     return mask.device.type == "cpu" and bool(mask.all())
-
-
-def _middle(coordinates: Tensor) -> Tensor:
-    """A point amid the rows of every task, (n_tasks, 1, n_coordinates).
-
-    Distances from there are the same, but large coordinates no longer cancel in
-    float32.
-    """
-    n_rows = max(coordinates.shape[1], 1)
-    return coordinates.sum(1, keepdim=True) / n_rows
-
-
-def _smooth_part(a: KernelRows, b: KernelRows, log_variance: Tensor) -> Tensor:
-    """Squared exponential part of the kernel, (n_tasks, n_a, n_b)."""
-    squares_a = a.coordinates.square().sum(-1).unsqueeze(-1)
-    squares_b = b.coordinates.square().sum(-1).unsqueeze(-2)
-    distances = torch.baddbmm(
-        squares_a + squares_b, a.coordinates, b.coordinates.mT, alpha=-2
-    )
-    return distances.clamp_min_(0).mul_(-0.5).add_(log_variance).exp_()
-
-
-def _distance_gradients(slope: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of two sets of coordinates from that of minus half their distances."""
-    by_a, by_b = slope.sum(2, keepdim=True), slope.sum(1).unsqueeze(-1)
-    to_a = torch.baddbmm(by_a * a, slope, b, beta=-1)
-    to_b = torch.baddbmm(by_b * b, slope.mT, a, beta=-1)
-    return to_a, to_b
 
 
 def _solution_gradients(

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from sklearn_meta.functional.compiled_process import Levels
 from sklearn_meta.functional.gaussian_process import (
-    KernelRows,
     condition_on_support,
-    kernel_matrix,
     log_marginal_likelihood,
 )
 from sklearn_meta.functional.likelihoods import Gaussian
+from sklearn_meta.functional.process_kernel import KernelRows, kernel_matrix
 from sklearn_meta.functional.support import solve_support
 
 __all__ = ["LevelMixture", "condition_on_levels", "solve_levels"]

@@ -5,11 +5,8 @@ from torch import Tensor
 
 from sklearn_meta.functional.compiled_library import Process
 from sklearn_meta.functional.compiled_process import has_process, run_process
-from sklearn_meta.functional.gaussian_process import (
-    KernelRows,
-    inverse_factor,
-    kernel_matrix,
-)
+from sklearn_meta.functional.gaussian_process import inverse_factor
+from sklearn_meta.functional.process_kernel import KernelRows, kernel_matrix
 
 
 def solve_support(

@@ -9,7 +9,6 @@ from sklearn_meta.tasks._checks import (
 )
 from sklearn_meta.tasks._collection import (
     NO_TASKS_MESSAGE,
-    Task,
     TaskCollection,
     as_task_collection,
     is_task_sequence,
@@ -22,6 +21,7 @@ from sklearn_meta.tasks._split import (
     has_class_labels,
     support_query_indices,
 )
+from sklearn_meta.tasks._task import Task
 from sklearn_meta.tasks._windows import TaskWindows
 
 __all__ = [

@@ -1,20 +1,18 @@
-"""Tasks and collections of tasks."""
+"""Collections of tasks."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
-from sklearn_meta.tasks._bad_cells import DENSE_MESSAGE
 from sklearn_meta.tasks._forms import check_form
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
 from sklearn_meta.tasks._plain import plain_tasks
 from sklearn_meta.tasks._stack import TableStack
+from sklearn_meta.tasks._task import Task, as_task, check_task, is_task
 
 NO_TASKS_MESSAGE = (
     "{caller} got rows without task ids. Expected a TaskCollection, a sequence of "
@@ -22,46 +20,6 @@ NO_TASKS_MESSAGE = (
     "scikit-learn tool, turn on metadata routing so that it is handed on: "
     "sklearn.set_config(enable_metadata_routing=True)."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One learning problem: the rows of one table and their targets.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        The rows, an array or a DataFrame.
-    y : array-like of shape (n_samples,)
-        The target of each row.
-    name : hashable, default=None
-        What messages and results call this task. A collection names an unnamed
-        task by its position.
-
-    See Also
-    --------
-    TaskCollection : A sequence of tasks.
-
-    Examples
-    --------
-    >>> from sklearn_meta.tasks import Task
-    >>> task = Task([[0.0], [1.0]], [0.5, 1.5], name="machine 7")
-    >>> X, y = task
-    >>> len(task), y
-    (2, [0.5, 1.5])
-    """
-
-    X: Any
-    y: Any
-    name: Hashable = None
-
-    def __iter__(self) -> Iterator[Any]:
-        """Unpack as ``X, y = task``."""
-        return iter((self.X, self.y))
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return _num_samples(self.X)
 
 
 class TaskCollection(Sequence):
@@ -266,7 +224,7 @@ class TaskCollection(Sequence):
             return np.concatenate(tables), np.concatenate(targets), codes
         names, sizes = [], []
         X, y = TableStack(), TableStack()
-        for task in map(_check_table, self):
+        for task in map(check_task, self):
             names.append(task.name)
             sizes.append(len(task.X))
             X.add(task.X, task.name)
@@ -283,7 +241,7 @@ class TaskCollection(Sequence):
         if isinstance(index, (int, np.integer)):
             position = range(len(self))[index]
             given = None if self._names is None else self._names[position]
-            return _as_task(self._tasks[position], given, position)
+            return as_task(self._tasks[position], given, position)
         chosen = np.arange(len(self))[index]
         # names that were not given are left in the tasks, so that none is read here
         names = None if self._names is None else [self._names[i] for i in chosen]
@@ -328,20 +286,12 @@ def is_task_sequence(X: Any) -> bool:
         return True
     # a sparse array is a dict too, and has a shape
     if isinstance(X, Mapping) and not hasattr(X, "shape"):
-        return len(X) > 0 and _is_task(next(iter(X.values())))
+        return len(X) > 0 and is_task(next(iter(X.values())))
     if any(hasattr(X, name) for name in ("shape", "iloc", "dtype", "keys")):
         return False
     if not hasattr(X, "__getitem__") or not hasattr(X, "__len__") or not len(X):
         return False
-    return _is_task(X[0])
-
-
-def _is_task(item: Any) -> bool:
-    """Return whether an item of a sequence is a task."""
-    if isinstance(item, Task):
-        return True
-    # a row of two numbers is no task: its first entry has no rows of its own
-    return isinstance(item, (tuple, list)) and len(item) == 2 and np.ndim(item[0]) == 2
+    return is_task(X[0])
 
 
 def as_task_collection(
@@ -388,39 +338,6 @@ def _check_window(window: Any) -> int | None:
     raise ValueError(
         f"Expected window as a number of tasks of at least 1, or None, got {window!r}."
     )
-
-
-def _as_task(item: Any, given: Hashable, position: int) -> Task:
-    """Return an item of a sequence as a Task that has a name."""
-    if isinstance(item, Task):
-        X, y, own = item.X, item.y, item.name
-    elif isinstance(item, (tuple, list)) and len(item) == 2:
-        (X, y), own = item, None
-    else:
-        raise TypeError(
-            f"Expected a Task or a pair (X, y) at position {position}, got "
-            f"{type(item).__name__}."
-        )
-    names = (name for name in (given, own) if name is not None)
-    return Task(X, y, next(names, position))
-
-
-def _check_table(task: Task) -> Task:
-    """Check that X is a table and has as many rows as y."""
-    if issparse(task.X):
-        raise TypeError(f"In task {task.name!r}: {DENSE_MESSAGE}")
-    X = task.X if hasattr(task.X, "iloc") else np.asarray(task.X)
-    if np.ndim(X) != 2:
-        raise ValueError(
-            f"Expected a 2D array of rows in task {task.name!r}, got {np.ndim(X)}D."
-        )
-    if task.y is None or np.ndim(task.y) != 1 or len(task.y) != len(X):
-        got = "none" if task.y is None else f"shape {np.shape(task.y)}"
-        raise ValueError(
-            f"Expected one target for each of the {len(X)} rows of task "
-            f"{task.name!r}, got {got}."
-        )
-    return Task(X, task.y, task.name)
 
 
 def _check_distinct(names: list) -> None:
