@@ -20,6 +20,7 @@ from sklearn_meta.draws import (
     draw_without_replacement,
     shuffled_cycle,
 )
+from sklearn_meta.functional.at_hand import is_at_hand, is_whole
 
 __all__ = [
     "ClassEpisodeSampler",
@@ -280,7 +281,7 @@ class ClassEpisodeSampler:
         # as `repeat_interleave`, in half the time
         n_rows = mask.shape[1] // self.n_ways
         labels = eye.unsqueeze(1).expand(-1, n_rows, -1).reshape(-1, self.n_ways)
-        if _is_whole(mask):
+        if is_whole(mask):
             return labels.expand(len(mask), -1, -1)
         return labels * mask.unsqueeze(-1)
 
@@ -292,7 +293,7 @@ def _of_rows(keep: Tensor, mask: Tensor) -> Tensor:
 
 def _look_up(table: Tensor, rows: Tensor) -> Tensor:
     """Return the rows of a table, (n_episodes, n_rows, n_columns)."""
-    if table.device.type != "cpu":
+    if not is_at_hand(table):
         return table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
     # numpy takes half as long as torch
     return torch.from_numpy(table.numpy().take(rows.numpy(), axis=0))
@@ -300,12 +301,7 @@ def _look_up(table: Tensor, rows: Tensor) -> Tensor:
 
 def _zero_padding_(values: Tensor, mask: Tensor) -> Tensor:
     """Set values (n_episodes, n_rows, n_columns) of padding to zero, in place."""
-    return values if _is_whole(mask) else values.mul_(mask.unsqueeze(-1))
-
-
-def _is_whole(mask: Tensor) -> bool:
-    """Return whether there is no padding. A GPU is not asked: it would have to wait."""
-    return mask.device.type == "cpu" and bool(mask.numpy().all())
+    return values if is_whole(mask) else values.mul_(mask.unsqueeze(-1))
 
 
 def split_draws(

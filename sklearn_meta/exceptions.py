@@ -46,7 +46,9 @@ class DivergenceWarning(UserWarning):
 
 
 class DeviceWarning(UserWarning):
-    """A device, a precision or the compiled engine is not there; another one is used.
+    """A device, a precision, the compiled engine or a CUDA graph cannot be had.
+
+    Another one is used, or the fit goes on without.
 
     Examples
     --------

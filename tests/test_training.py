@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_meta.episodes import RowEpisodeSampler
@@ -160,6 +161,35 @@ def test_validation_score_is_minus_the_mean_loss():
     """Of the value after the chunk, against the held-out target."""
     record = run(loop_of(max_iter=1), Constant(), 1.0, held_out(3.0))
     assert record.validation_scores == pytest.approx([-((3 - 0.2) ** 2)], rel=1e-5)
+
+
+class TwoNumbers(nn.Module):
+    """Predict the sum of two learned numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Parameter(torch.zeros(())) for _ in range(2))
+
+    def forward(self, X_support, Y_support, support_mask, X_query):
+        return (self.first + self.second).expand(X_query.shape[:2])
+
+
+class Freeze(Callback):
+    """Freeze a weight after the second chunk."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            net.module_.second.requires_grad_(False)
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.SGD])
+def test_weight_that_a_callback_freezes_stays_where_it_is(optimizer):
+    """It must not go on along its last gradient."""
+    short, long = TwoNumbers(), TwoNumbers()
+    run(loop_of(max_iter=2, optimizer=optimizer), short)
+    callbacks = [("freeze", Freeze())]
+    run(loop_of(max_iter=12, optimizer=optimizer, callbacks=callbacks), long)
+    assert long.second == short.second and long.first > 1.5 * short.first
 
 
 class Fragile(Constant):

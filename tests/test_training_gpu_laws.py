@@ -21,7 +21,7 @@ from sklearn_meta.functional import (
     squared_error_with_noise,
 )
 from sklearn_meta.learners import GradientLearner
-from sklearn_meta.training import _outer_loop
+from sklearn_meta.training import _graphs, _outer_loop
 from sklearn_meta.training._outer_loop import OuterLoop
 from sklearn_meta.training._precision import Precision
 from sklearn_meta.training._stream import EpisodeStream
@@ -47,7 +47,7 @@ def gpu(monkeypatch):
     return FakeGPU()
 
 
-def _sampler(name):
+def sampler_for(name):
     """A sampler of ragged tasks for a learner."""
     X = torch.randn(75, N_FEATURES)
     if name in LOCAL_CLASSIFIERS:
@@ -67,7 +67,7 @@ def _on(gpu, sampler):
     return sampler
 
 
-def _criterion(name, learner):
+def criterion_for(name, learner):
     if name not in REGRESSORS:
         return categorical_nll
     is_maml = isinstance(learner, GradientLearner)
@@ -83,8 +83,8 @@ def _criterion(name, learner):
     ],
 )
 def test_outer_step_neither_waits_for_a_gpu_nor_mixes_devices(name, options, gpu):
-    learner, sampler = gpu.module(LEARNERS[name]()), _sampler(name)
-    criterion = _criterion(name, learner)
+    learner, sampler = gpu.module(LEARNERS[name]()), sampler_for(name)
+    criterion = criterion_for(name, learner)
     loop = OuterLoop(criterion, N_STEPS, N_EPISODES, lr=1e-3, **options)
     generator = torch.Generator().manual_seed(0)
     drawn = sampler.sample(N_STEPS * N_EPISODES, generator)
@@ -98,13 +98,57 @@ def test_outer_step_neither_waits_for_a_gpu_nor_mixes_devices(name, options, gpu
             for episodes, weight in net._shared_episodes(rows):
                 loss = net._outer_step(episodes, weight)
     assert loss.device == rows.support.device
-    assert net.n_steps == N_STEPS
+
+
+class Watched:
+    """In place of CUDA graphs: watch the steps that would be recorded."""
+
+    def __init__(self, gpu):
+        self.gpu, self.n_captured = gpu, 0
+
+    def warm_up(self, step):
+        with self.gpu.watch():
+            step()
+
+    def capture(self, step):
+        self.n_captured += 1
+        return lambda: self.warm_up(step)
+
+
+@pytest.mark.parametrize("name", ["maml", "kernel", "cnp", "latent", "protomaml"])
+def test_step_that_reads_from_memory_neither_waits_nor_mixes_devices(
+    name, gpu, monkeypatch
+):
+    """Neither the number of the step nor its rate is known to Python."""
+    graphs, rates, update = Watched(gpu), [], torch._fused_adamw_
+
+    def fused(*tensors, lr, **options):  # there is no fake of it for such a rate
+        rates.append(lr)
+        update(*tensors, lr=0.0, **options)
+
+    monkeypatch.setattr(torch, "_fused_adamw_", fused)
+    monkeypatch.setitem(_graphs.GRAPHS, "meta", lambda device: graphs)
+    learner, sampler = gpu.module(LEARNERS[name]()), sampler_for(name)
+    how = {"lr": 1e-3, "compile": "cudagraphs"}
+    loop = OuterLoop(criterion_for(name, learner), 5, N_EPISODES, **how)
+    generator = torch.Generator().manual_seed(0)
+    drawn = sampler.sample(5 * N_EPISODES, generator)
+    rows = type(drawn)(*map(gpu.tensor, drawn))
+    stream = EpisodeStream(_on(gpu, sampler), 5, N_EPISODES, generator)
+    with gpu.mode:
+        net = loop._build_net(learner, stream, None).initialize()
+        net.datasets = stream, None
+        net.parameters_ = list(learner.parameters())
+        losses = list(net._losses_of(rows))
+    found = [number.device for number in (*losses, *rates)]
+    assert found == [rows.support.device] * 10
+    assert graphs.n_captured == 1
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name not in LOOK_ONCE])
 def test_serving_neither_waits_for_a_gpu_nor_mixes_devices(name, gpu):
-    learner, sampler = gpu.module(LEARNERS[name]()).eval(), _on(gpu, _sampler(name))
-    drawn = _sampler(name).sample(N_EPISODES, torch.Generator().manual_seed(0))
+    learner, sampler = gpu.module(LEARNERS[name]()).eval(), _on(gpu, sampler_for(name))
+    drawn = sampler_for(name).sample(N_EPISODES, torch.Generator().manual_seed(0))
     rows = type(drawn)(*map(gpu.tensor, drawn))
     with gpu.mode, torch.no_grad(), gpu.watch():
         X, Y, mask, X_query, *_ = sampler.gather(rows)

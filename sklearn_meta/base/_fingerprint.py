@@ -11,7 +11,7 @@ from torch import nn
 from sklearn_meta.tasks import TaskRows
 
 # parameters that do not decide what is learned
-IGNORED = {"checkpoint", "verbose", "callbacks", "device", "n_jobs"}
+IGNORED = {"checkpoint", "verbose", "callbacks", "compile", "device", "n_jobs"}
 
 
 def describe_fit(

@@ -311,6 +311,7 @@ class BaseMetaEstimator(
             n_iter_no_change=self.n_iter_no_change,
             callbacks=self.callbacks or [],
             verbose=self.verbose,
+            compile=self.compile,
         )
 
     # ------------------------------------------------------------ adapt and predict

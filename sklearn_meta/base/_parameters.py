@@ -6,10 +6,15 @@ from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+)
 from torch import nn
 
-from sklearn_meta.training import Checkpoint
+from sklearn_meta.training import CUDA_GRAPHS, Checkpoint
 
 COMMON_CONSTRAINTS: dict = {
     "hidden_layer_sizes": [tuple, list],
@@ -34,6 +39,7 @@ COMMON_CONSTRAINTS: dict = {
     "callbacks": [list, None],
     "checkpoint": [str, os.PathLike, Checkpoint, None],
     "warm_start": ["boolean"],
+    "compile": [Options(bool, {False}), StrOptions({CUDA_GRAPHS})],
     "device": [str, torch.device],
     "random_state": ["random_state"],
     "verbose": ["verbose"],

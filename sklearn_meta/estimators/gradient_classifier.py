@@ -117,6 +117,10 @@ default="maml"
         goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
+    compile : False or "cudagraphs", default=False
+        Whether an NVIDIA GPU repeats outer steps as a CUDA graph, which takes the work
+        of starting thousands of small kernels from the CPU. The first few steps are
+        taken one by one; so are all, with a warning, where a step cannot be repeated.
     device : str or torch.device, default="auto"
         "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
         the processes of ``accelerate launch``. Results are on the CPU.
@@ -244,6 +248,7 @@ default="maml"
         callbacks=None,
         checkpoint=None,
         warm_start=False,
+        compile=False,
         device="auto",
         random_state=None,
         verbose=0,
@@ -280,6 +285,7 @@ default="maml"
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.warm_start = warm_start
+        self.compile = compile
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

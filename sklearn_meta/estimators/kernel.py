@@ -130,6 +130,11 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
+    compile : False or "cudagraphs", default=False
+        Whether an NVIDIA GPU repeats outer steps as a CUDA graph, which takes the work
+        of starting thousands of small kernels from the CPU. The first few steps are
+        taken one by one; so are all, with a warning, where a step cannot be repeated.
+        The shallow process has no outer steps.
     device : str or torch.device, default="auto"
         "auto" is the GPU where there is one. Results are on the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -247,6 +252,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         callbacks=None,
         checkpoint=None,
         warm_start=False,
+        compile=False,
         device="auto",
         random_state=None,
         verbose=0,
@@ -279,6 +285,7 @@ class DeepKernelRegressor(MetaRegressorMixin, BaseMetaEstimator):
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.warm_start = warm_start
+        self.compile = compile
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

@@ -1,6 +1,5 @@
 """Model-based learners: a network reads the support and predicts the queries."""
 
-from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +9,7 @@ from sklearn_meta.base import BaseMetaEstimator, SupportLimit
 from sklearn_meta.estimators.networks import build_network
 from sklearn_meta.learners import LatentProcessLearner, ProcessLearner
 from sklearn_meta.learners.architectures import READERS, WITH_HEADS
-from sklearn_meta.training import OuterLoop
+from sklearn_meta.training import CUDA_GRAPHS, OuterLoop
 
 __all__ = ["ProcessEstimator"]
 
@@ -28,7 +27,7 @@ class ProcessEstimator(BaseMetaEstimator):
         "n_layers": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "latent_size": [Interval(Integral, 0, None, closed="left")],
-        "compile": ["boolean"],
+        "compile": ["boolean", StrOptions({CUDA_GRAPHS})],
     }
 
     def _process_learner(
@@ -52,14 +51,14 @@ class ProcessEstimator(BaseMetaEstimator):
         return ProcessLearner(n_features, n_outputs, **options)
 
     def _outer_loop(self) -> OuterLoop:
-        """Return the outer loop, with a compiled forward pass if that is asked for."""
-        if self.compile and self.latent_size:
+        """Return the outer loop, unless its forward pass cannot be compiled."""
+        if self.latent_size and self.compile and self.compile != CUDA_GRAPHS:
             raise ValueError(
                 "compile=True is for architectures without a latent variable, whose "
                 f"loss draws samples; got latent_size={self.latent_size}. Set one of "
                 "them to its default."
             )
-        return replace(super()._outer_loop(), compile=self.compile)
+        return super()._outer_loop()
 
     def _support_limits(self) -> list[SupportLimit]:
         """Return how many rows attention can bear."""

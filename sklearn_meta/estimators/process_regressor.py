@@ -94,10 +94,12 @@ default="transformer"
         goes on from there, to the same weights; a fit that ends removes its file.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and scales of the last one.
-    compile : bool, default=False
+    compile : bool or "cudagraphs", default=False
         Whether ``torch.compile`` compiles the forward pass of the outer loop. It takes
-        seconds, which a transformer earns back in some thousands of steps. Where the
-        compiler fails the fit goes on without it, with a warning.
+        seconds, which a transformer earns back in some thousands of steps.
+        "cudagraphs" has an NVIDIA GPU repeat outer steps as a CUDA graph instead, which
+        takes the work of starting many small kernels from the CPU. Where either cannot
+        be had the fit goes on without it, with a warning.
     device : str or torch.device, default="auto"
         "auto" is the GPU where there is one. "accelerate" shares each meta-batch among
         the processes of ``accelerate launch``. Results are on the CPU.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sklearn_meta.functional.at_hand import is_at_hand
 from sklearn_meta.functional.compiled_library import (
     Layer,
     Problem,
@@ -61,7 +62,7 @@ def is_served(values: Tensor) -> bool:
     bool
         True for float32 and float64 on the CPU.
     """
-    return values.dtype in TYPES and values.is_cpu and load_library() is not None
+    return values.dtype in TYPES and is_at_hand(values) and load_library() is not None
 
 
 class Call:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from sklearn_meta.functional.at_hand import is_at_hand
+
 __all__ = ["stable_cholesky"]
 
 
@@ -46,7 +48,7 @@ def stable_cholesky(matrices: Tensor, *, check: bool = True) -> Tensor:
     unit = 10 * torch.finfo(matrices.dtype).eps
     jitter = unit * diagonal.detach().sum(-1, keepdim=True).expand_as(diagonal)
     lifted = matrices + torch.diag_embed(jitter)
-    if check and matrices.device.type == "cpu":
+    if check and is_at_hand(matrices):
         return torch.linalg.cholesky(lifted)
     factors, failed = torch.linalg.cholesky_ex(lifted)
     return factors.masked_fill((failed > 0)[..., None, None], math.nan)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from sklearn_meta.functional.at_hand import is_whole
 from sklearn_meta.functional.likelihoods import Gaussian
 
 
@@ -60,8 +61,7 @@ class _MeanGaussianNLL(Function):
         """Return the loss and keep its gradient."""
         precision = std.reciprocal()
         z, log_std = (Y - mean) * precision, std.log()
-        # a GPU is not asked: it would have to wait
-        if mask.device.type == "cpu" and bool(mask.all()):
+        if is_whole(mask):
             weight: Tensor | float = 1 / mask.numel()
             total: Tensor | float = 1.0
         else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sklearn_meta.functional.at_hand import is_whole
 from sklearn_meta.functional.factors import stable_cholesky
 from sklearn_meta.functional.process_kernel import (
     KernelRows,
@@ -53,7 +54,7 @@ def inverse_factor(kernel: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
     >>> inverse_factor(kernel, noise, noise > 0).tolist()
     [[[0.5]]]
     """
-    if _is_whole(mask):
+    if is_whole(mask):
         covariance = kernel.clone()
     else:
         real = mask.to(kernel.dtype)
@@ -168,7 +169,7 @@ class _Conditional(torch.autograd.Function):
         kernel = torch.baddbmm(smooth, linear, support.linear.mT)
         factor = inverse_factor(kernel[:, :n_support], noise, mask)
         to_query = kernel[:, n_support:]
-        if not _is_whole(mask):
+        if not is_whole(mask):
             real = mask.to(kernel.dtype)
             to_query, residual = to_query * real.unsqueeze(1), residual * real
         values = factor @ residual.unsqueeze(-1)
@@ -200,11 +201,6 @@ class _Conditional(torch.autograd.Function):
         # padding has weight zero, so that its gradients are zero already
         to_noise = to_kernel[:, :n_support].diagonal(dim1=1, dim2=2) * mask
         return to_linear, to_rows, to_log_variance, to_noise, to_residual, None
-
-
-def _is_whole(mask: Tensor) -> bool:
-    """Whether there is no padding. A GPU is not asked: it would have to wait."""
-    return mask.device.type == "cpu" and bool(mask.all())
 
 
 def _solution_gradients(

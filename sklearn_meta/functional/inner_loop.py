@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklearn_meta.functional.at_hand import is_at_hand
 from sklearn_meta.functional.evaluation import (
     Evaluate,
     Evaluation,
@@ -343,9 +344,8 @@ def _restore_diverged(
 ) -> tuple[Parameters, Tensor]:
     """Final parameters with diverged tasks put back; losses (n_tasks,)."""
     diverged = is_diverged(iterates[0].losses(), losses, params)
-    # Copies are made for the rare batch that needs them only, at the price of a look. A
-    # GPU is not asked: it would have to wait.
-    if diverged.device.type != "cpu" or bool(diverged.any()):
+    # Copies are made for the rare batch that needs them only, at the price of a look.
+    if not is_at_hand(diverged) or bool(diverged.any()):
         params = choose_by_task(diverged, _best_of(iterates), params)
     return params, diverged
 

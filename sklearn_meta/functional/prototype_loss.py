@@ -32,6 +32,8 @@ from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 
+from sklearn_meta.functional.at_hand import is_at_hand
+
 
 class _Support(NamedTuple):
     """What is known of the support without its features; classes come before rows."""
@@ -153,8 +155,8 @@ class _PrototypeLoss(Function):
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         """Hand the gradient out."""
         of_features, *others = ctx.gradients
-        # nearly always 1. A GPU is not asked: it would have to wait
-        if factor.device.type != "cpu" or float(factor) != 1:
+        # nearly always 1
+        if not is_at_hand(factor) or float(factor) != 1:
             of_features = of_features * factor
         return of_features, None, None, None, *(part * factor for part in others)
 
@@ -166,8 +168,7 @@ def _describe(Y: Tensor, prior_weight: Tensor, scale: Tensor) -> _Support:
     of_mean = real / real.sum(-1, keepdim=True).clamp_min(1)
     of_classes = (Y.mT + prior_weight * of_mean) / (counts + prior_weight)
     weights = torch.cat([of_classes, of_mean], 1)
-    # a GPU is not asked: it would have to wait
-    even = Y.device.type == "cpu" and bool((counts == counts[:, :1].clamp_min(1)).all())
+    even = is_at_hand(Y) and bool((counts == counts[:, :1].clamp_min(1)).all())
     return _Support(counts, weights, prior_weight, scale, even)
 
 

@@ -3,7 +3,8 @@
 All share one contract, tasks first: ``adapt(X_support, Y_support, support_mask)``
 gives a state, ``query(state, X_query)`` the prediction, ``forward`` both;
 ``contract.py`` has it in code. A learner with a ``training_loss`` has an outer loss of
-its own in place of that of its predictions.
+its own in place of that of its predictions; ``steady.py`` marks from when on it is the
+same in every step.
 """
 
 from sklearn_meta.learners.class_blocks import LocalClassKernelLearner

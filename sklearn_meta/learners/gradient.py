@@ -22,6 +22,7 @@ from sklearn_meta.learners.outer_step import (
     is_known,
     loss_by_formulas,
 )
+from sklearn_meta.learners.steady import steady_from
 
 _OPTIONS = {
     "head": ("linear", "prototypes"),
@@ -214,6 +215,7 @@ class GradientLearner(DescentLearner):
         mean = outputs.squeeze(-1)
         return Gaussian(mean, state["std"].unsqueeze(1).expand_as(mean))
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

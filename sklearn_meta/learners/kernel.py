@@ -29,6 +29,7 @@ from sklearn_meta.functional.noise_levels import (
 from sklearn_meta.learners.contract import Learner
 from sklearn_meta.learners.kernel_prior import LIMITS, KernelPrior
 from sklearn_meta.learners.parts import State
+from sklearn_meta.learners.steady import steady_from
 
 __all__ = ["KernelLearner"]
 
@@ -182,6 +183,7 @@ class KernelLearner(KernelPrior, Learner):
         shift, variance, log_weight = condition_on_levels(*known, self._levels())
         return self._mixture(mean[:, n:], shift, variance, noise[:, n:], log_weight)
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

@@ -17,6 +17,7 @@ from sklearn_meta.functional import (
 from sklearn_meta.learners.parts import State, log_counts, unit_scale_mlp
 from sklearn_meta.learners.process import ProcessLearner
 from sklearn_meta.learners.reader import Reader
+from sklearn_meta.learners.steady import steady_from
 
 # Range of a latent standard deviation, as in the attentive neural process.
 LEAST_STD, STD_RANGE = 0.1, 0.9
@@ -113,6 +114,7 @@ class LatentProcessLearner(ProcessLearner):
         mean, std = zip(*parts, strict=True)
         return Gaussian(torch.cat(mean, 1), torch.cat(std, 1))
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

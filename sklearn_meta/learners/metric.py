@@ -27,6 +27,7 @@ from sklearn_meta.functional import (
 )
 from sklearn_meta.functional.prototype_loss import prototype_loss
 from sklearn_meta.learners.contract import Learner
+from sklearn_meta.learners.steady import steady_from
 
 _DISTANCES = ("euclidean", "cosine", "mahalanobis")
 # Small enough that five rows outvote the prior from the start.
@@ -207,6 +208,7 @@ class PrototypeLearner(Learner):
         state = self._describe(support, zero_padding(Y_support, support_mask))
         return self._score(state, query, X_query)
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

@@ -10,6 +10,7 @@ from sklearn_meta.functional import STD_FLOOR, masked_task_mean
 from sklearn_meta.functional.inner_loop import Rates
 from sklearn_meta.learners.adaptable import Params
 from sklearn_meta.learners.gradient import GradientLearner
+from sklearn_meta.learners.steady import steady_from
 
 # Share of the outer steps in which the earlier inner steps count: 15 of 100 epochs.
 ANNEALING = 0.15
@@ -107,6 +108,7 @@ class MultiStepLearner(GradientLearner):
             n_offsets=n_offsets,
         )
 
+    @steady_from(ANNEALING)
     def training_loss(
         self,
         X_support: Tensor,

@@ -22,6 +22,7 @@ from sklearn_meta.functional import (
     squared_error_with_noise,
     zero_padding,
 )
+from sklearn_meta.functional.at_hand import is_at_hand, is_whole
 from sklearn_meta.functional.compiled import compiled_outer_loss
 from sklearn_meta.functional.formulas import Formulas
 from sklearn_meta.functional.inner_loop import Rates
@@ -50,8 +51,8 @@ class Rows(NamedTuple):
     mask: Tensor  # (n_tasks, n_rows), True for a real row
 
     def is_whole(self) -> bool:
-        """Whether there is no padding. A GPU is not asked: it would have to wait."""
-        return self.mask.device.type == "cpu" and bool(self.mask.all())
+        """Whether it is known that there is no padding."""
+        return is_whole(self.mask)
 
     def without_padding(self) -> "Rows":
         """The same rows with zeros for padding."""
@@ -282,7 +283,7 @@ def _plan_parts(
     """The order of the tasks by size, if it matters, and the parts to take them in."""
     n_tasks, n_support = support_mask.shape
     n_query = query_mask.shape[1]
-    if is_whole or support_mask.device.type != "cpu":
+    if is_whole or not is_at_hand(support_mask):
         room = _tasks_in_part(loop, n_support, n_query, support_mask)
         bounds = _cut(0, n_tasks, room)
         return None, [_Part(tasks, n_support, n_query) for tasks in bounds]

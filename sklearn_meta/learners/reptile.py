@@ -20,6 +20,7 @@ from sklearn_meta.functional.inner_loop import (
 from sklearn_meta.functional.inner_optimizers import Adam
 from sklearn_meta.learners.adaptable import Params
 from sklearn_meta.learners.path_free import PathFreeLearner, Support, leaves
+from sklearn_meta.learners.steady import steady_from
 
 
 class ReptileLearner(PathFreeLearner):
@@ -117,6 +118,7 @@ class ReptileLearner(PathFreeLearner):
         if inner_optimizer == "adam":
             self.rule = Adam(mean_decay=0.0)
 
+    @steady_from(0.0)
     def training_loss(
         self,
         X_support: Tensor,

@@ -2,6 +2,7 @@
 
 from sklearn_meta.training._checkpoint import Checkpoint, CheckpointFile, as_checkpoint
 from sklearn_meta.training._device import one_thread, resolve_device, seeded
+from sklearn_meta.training._graphs import CUDA_GRAPHS
 from sklearn_meta.training._marginal import MarginalLikelihood
 from sklearn_meta.training._outer_loop import OuterLoop, TrainingRecord
 from sklearn_meta.training._processes import Processes
@@ -14,6 +15,7 @@ from sklearn_meta.training._stream import (
 )
 
 __all__ = [
+    "CUDA_GRAPHS",
     "MAX_CHUNK_STEPS",
     "MIN_CHUNKS",
     "Checkpoint",

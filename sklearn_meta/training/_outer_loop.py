@@ -23,6 +23,7 @@ from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._compile import Compiled
+from sklearn_meta.training._graphs import CUDA_GRAPHS, StepGraph, open_graph
 from sklearn_meta.training._optimizer import OWN_OPTIONS, PlainAdamW, clip_gradient
 from sklearn_meta.training._precision import Precision
 from sklearn_meta.training._processes import Processes
@@ -82,8 +83,9 @@ class OuterLoop:
         skorch callbacks of the user.
     verbose : int
         Whether a progress bar is shown.
-    compile : bool
-        Whether the forward pass of a learner without a ``training_loss`` is compiled.
+    compile : bool or "cudagraphs"
+        Whether the forward pass of a learner without a ``training_loss`` is compiled,
+        or a GPU repeats whole steps.
 
     Notes
     -----
@@ -102,7 +104,7 @@ class OuterLoop:
     n_iter_no_change: int = 5
     callbacks: list = field(default_factory=list)
     verbose: int = 0
-    compile: bool = False
+    compile: bool | str = False
 
     def run(
         self,
@@ -176,9 +178,14 @@ class OuterLoop:
             device=None,
             **{f"optimizer__{name}": value for name, value in params.items()},
         )
-        compiled = Compiled(learner) if self.compile else None
         precision = Precision(learner, stream.sampler.X.device)
-        return net.attach(self, processes, precision, compiled)
+        net.attach(self, processes, precision)
+        if self.compile == CUDA_GRAPHS:
+            step = net.step_from_memory
+            net.graph = open_graph(step, learner, optimizer, stream, processes)
+        elif self.compile:
+            net.compiled = Compiled(learner)
+        return net
 
     def rate(self, step: int) -> float:
         """Return the rate of an outer step, counted from 0."""
@@ -202,15 +209,19 @@ class _ChunkNet(NeuralNet):
         loop: OuterLoop,
         processes: Processes | None,
         precision: Precision,
-        compiled: Compiled | None,
-    ) -> "_ChunkNet":
+    ) -> None:
         """Set what a run needs and skorch has no parameter for."""
-        self.loop, self.processes = loop, processes
-        self.precision, self.compiled = precision, compiled
+        self.loop, self.processes, self.precision = loop, processes, precision
+        self.compiled: Compiled | None = None
+        self.graph: StepGraph | None = None
         self.losses: list[Tensor] = []
         self.n_steps = 0
         self.stopped_by: str | None = None
-        return self
+
+    @property
+    def progress(self) -> float:
+        """Share of the outer steps that are done."""
+        return self.n_steps / self.loop.max_iter
 
     @property
     def is_interrupted(self) -> bool:
@@ -230,17 +241,49 @@ class _ChunkNet(NeuralNet):
     def train_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
         """Take the outer steps of a chunk; the loss is read once, at its end."""
         self.module_.train()
+        # one that a callback has frozen must not follow its last gradient
+        self.module_.zero_grad()
         # looked up once a chunk: walking through a module costs as much as some layers
         self.parameters_ = [p for p in self.module_.parameters() if p.requires_grad]
         losses = []
         try:
-            for episodes, weight in self._shared_episodes(batch):
-                losses.append(self._outer_step(episodes, weight))
+            for loss in self._losses_of(batch):
+                losses.append(loss)
+                self.n_steps += 1
         finally:
             # a chunk that is interrupted counts as far as it came
             if losses:
                 self.losses.append(torch.stack(losses).cpu())
         return {"loss": self.losses[-1].mean(), "y_pred": None}
+
+    def _losses_of(self, batch: EpisodeRows) -> Iterator[Tensor]:
+        """Take the outer steps of a chunk, each when its loss is asked for."""
+        if self.graph is not None:
+            yield from self._repeated_losses(self.graph, batch)
+            return
+        for episodes, weight in self._shared_episodes(batch):
+            self._set_rate(self.loop.rate(self.n_steps))
+            yield self._outer_step(episodes, weight)
+
+    def _repeated_losses(
+        self, graph: StepGraph, batch: EpisodeRows
+    ) -> Iterator[Tensor]:
+        """The same of steps that a device repeats."""
+        n_steps = len(batch.support) // self.loop.meta_batch_size
+        rates = [self.loop.rate(self.n_steps + i) for i in range(n_steps)]
+        graph.open_chunk(batch, rates, self.parameters_)
+        for number, rate in enumerate(rates):
+            self._set_rate(rate)
+            yield graph.take_step(number, self.progress)
+
+    def step_from_memory(self, rows: EpisodeRows, rate: Tensor) -> Tensor:
+        """Take one step whose episodes and rate are in the memory of the device."""
+        self._set_rate(rate)
+        try:
+            return self._outer_step(self.datasets[0].sampler.gather(rows), None)
+        finally:
+            # what the optimizer's state tells is a number
+            self._set_rate(self.loop.rate(self.n_steps))
 
     def _shared_episodes(
         self, batch: EpisodeRows
@@ -258,6 +301,11 @@ class _ChunkNet(NeuralNet):
             for episodes in sampler.gather(rows).split(size):
                 yield episodes, None
 
+    def _set_rate(self, rate: float | Tensor) -> None:
+        """Tell the optimizer the rate of the next step."""
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+
     def _outer_step(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
@@ -267,15 +315,12 @@ class _ChunkNet(NeuralNet):
         loss = loss.detach()
         if self.processes is not None:
             loss = self.processes.sum_step(loss, self.parameters_)
-        for group in self.optimizer_.param_groups:
-            group["lr"] = self.loop.rate(self.n_steps)
         if isinstance(self.optimizer_, PlainAdamW):
             self.optimizer_.clip_and_step(self.loop.max_grad_norm)
         else:
             if self.loop.max_grad_norm is not None:
                 clip_gradient(self.parameters_, self.loop.max_grad_norm)
             self.optimizer_.step()
-        self.n_steps += 1
         return loss
 
     def validation_step(self, batch: EpisodeRows, **fit_params: Any) -> dict:
@@ -312,8 +357,8 @@ class _ChunkNet(NeuralNet):
         """The learner's own loss in training, if it has one, or the mean over tasks."""
         own = getattr(self.module_, "training_loss", None)
         if own is not None and self.module_.training:
-            progress = self.n_steps / self.loop.max_iter
-            return own(*episodes, criterion=self.loop.criterion, progress=progress)
+            criterion = self.loop.criterion
+            return own(*episodes, criterion=criterion, progress=self.progress)
         forward = self.compiled if self.module_.training else None
         prediction = (forward or self.module_)(
             episodes.X_support,
