@@ -126,7 +126,7 @@ def compiled_outer_loss(
 def _new_noise(
     call: Call, intercept: Tensor, slope: Tensor, floor: float
 ) -> tuple[list[Tensor], Noise]:
-    """Gradients by the parameters of a noise, and the noise as the library knows it."""
+    """Gradients () by the two numbers () of a noise, and the noise for the library."""
     pairs = [call.new(), call.new()]
     known = call.address(intercept), call.address(slope), floor
     return [value for value, _ in pairs], Noise(*known, *(at for _, at in pairs))
@@ -256,7 +256,7 @@ class _InnerLoop(Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-        """Take the steps."""
+        """Take the steps on X (n_tasks, n_rows, n_in)."""
         ctx.plan, ctx.X = plan, X
         ctx.params = dict(zip(plan.names, inputs, strict=False))
         adapted, _ = compiled_adapt_without_graph(
@@ -267,7 +267,10 @@ class _InnerLoop(Function):
     @staticmethod
     @once_differentiable  # the recursion itself has no graph
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Take the steps again, with a tape, and go back."""
+        """Take the steps again, with a tape, and go back.
+
+        Gradients are by the parameters (n_tasks, ...) after the steps.
+        """
         plan: Plan = ctx.plan
         call = Call(plan.chain, ctx.params, ctx.X)
         _set_support(call, plan.loss, plan.lr, plan.n_steps)

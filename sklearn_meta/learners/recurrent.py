@@ -78,7 +78,11 @@ class RecurrentReader(Reader):
         self.register_buffer("directions", directions)
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Read each support in every order; keep all steps and the mean last one."""
+        """Read each support in every order; keep all steps and the mean last one.
+
+        "keys" and "values" are of shape (n_sets, n_steps, hidden_size), "context" of
+        (n_sets, hidden_size + 1).
+        """
         joined = torch.cat([rows, values], -1)
         order = self._orders(joined, mask)  # (n_sets * N_ORDERS, n_support)
         tokens = _rows_in_order(self.encoder(joined), order)
@@ -108,14 +112,17 @@ class RecurrentReader(Reader):
         return outputs
 
     def _orders(self, joined: Tensor, mask: Tensor) -> Tensor:
-        """Sort the rows of each set along each direction, padding last."""
+        """Sort rows (n_sets, n, width) along each direction, (n_sets * n_orders, n).
+
+        Padding comes last.
+        """
         # a sum of products, whose rounding does not depend on the size of the stack
         places = (joined.unsqueeze(1) * self.directions[:, None]).sum(-1)
         places = places.masked_fill(~mask.unsqueeze(1), torch.inf)
         return places.argsort(-1).flatten(0, 1)
 
     def _run(self, tokens: Tensor) -> Tensor:
-        """Return what the controller says after each row."""
+        """Return what the controller says after each row, (n_sets * n_orders, n, d)."""
         if tokens.shape[1] == 0:
             return tokens
         steps: Tensor = self.controller(tokens)[0]

@@ -211,7 +211,7 @@ class RidgeLearner(Learner):
         return features / math.sqrt(features.shape[-1])
 
     def _with_constant(self, features: Tensor) -> Tensor:
-        """Features with a learned constant, for the level of the task."""
+        """Features (n_tasks, n_rows, n) with a learned constant, for the level."""
         constant = self.log_constant.exp().expand(*features.shape[:-1], 1)
         return torch.cat([features, constant], -1)
 
@@ -222,7 +222,10 @@ class RidgeLearner(Learner):
         return _PENALTY_FLOOR + (_SPEED * log_penalty).exp()
 
     def _base(self, X: Tensor, features: Tensor, like: Tensor) -> Tensor:
-        """Return outputs of the head of all tasks, counted from the offset."""
+        """Return outputs (n_tasks, n_rows, n_outputs) of the head of all tasks.
+
+        They are counted from the offset, the last columns of X; zero without a head.
+        """
         if not hasattr(self, "head"):
             return torch.zeros_like(like)
         return add_offset(self.head(features), last_columns(X, self.n_offsets))
@@ -230,7 +233,10 @@ class RidgeLearner(Learner):
     def _expected(
         self, X: Tensor, features: Tensor, Y: Tensor, present: Tensor
     ) -> Tensor:
-        """Return targets that the head of all tasks expects; else all classes alike."""
+        """Return targets that the head of all tasks expects, in the shape of Y.
+
+        Without a head all classes in ``present`` (n_tasks, n_classes) are alike.
+        """
         base = self._base(X, features, Y)
         if self.likelihood == "gaussian":
             return base
