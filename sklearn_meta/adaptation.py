@@ -201,7 +201,8 @@ class _Composite(NamedTuple):
     """What is needed to adapt an estimator inside of a composite."""
 
     inner: Any
-    transform: Callable[[Any, Any], tuple[Any, Any]]  # (X, y) as the inner sees them
+    # of (X, y), X of shape (n_rows, n_features), as the inner estimator sees them
+    transform: Callable[[Any, Any], tuple[Any, Any]]
     replace: Callable[[Any], Any]  # a new composite around another inner estimator
 
 
@@ -214,6 +215,7 @@ def _open(obj: Any) -> _Composite | None:
 @_open.register
 def _(pipeline: Pipeline) -> _Composite:
     def transform(X: Any, y: Any) -> tuple[Any, Any]:
+        """Return rows (n_rows, n_features) as the last step sees them, and targets."""
         for _, step in pipeline.steps[:-1]:
             if step is not None and step != "passthrough":
                 X = step.transform(X)
@@ -230,6 +232,7 @@ def _(pipeline: Pipeline) -> _Composite:
 @_open.register
 def _(model: TransformedTargetRegressor) -> _Composite:
     def transform(X: Any, y: Any) -> tuple[Any, Any]:
+        """Return rows, and targets (n_rows,) or (n_rows, n_outputs) in their scale."""
         y = np.asarray(y)
         table = y.reshape(-1, 1) if y.ndim == 1 else y
         changed = model.transformer_.transform(table)

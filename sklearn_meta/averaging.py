@@ -82,7 +82,10 @@ class ShiftNoise(NamedTuple):
     def shift(
         self, counts: np.ndarray, total: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance of each group's shift given its residuals."""
+        """Return mean and variance of each group's shift, (n_groups, n_members).
+
+        Residuals come as their counts (n_groups,) and totals (n_groups, n_members).
+        """
         spread = self.variance + counts[:, None] * self.shift_variance
         share = self.shift_variance / spread
         return share * total, share * self.variance
@@ -154,7 +157,7 @@ def posterior_weights(
 
 
 def drop_negligible(weights: np.ndarray) -> np.ndarray:
-    """Return weights without the smallest ones, again with sum 1 per group."""
+    """Return weights (n_groups, n_members) without the smallest, again with sum 1."""
     kept = np.where(weights >= NEGLIGIBLE * weights.max(1, keepdims=True), weights, 0)
     return kept / kept.sum(1, keepdims=True)
 
@@ -373,11 +376,14 @@ def mean_of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _pulled(numerator: np.ndarray, weight: np.ndarray, pull: float) -> np.ndarray:
-    """Return a ratio per member, pulled to that of all by a weight of ``pull``."""
+    """Return a ratio per member (n_members,), pulled to that of all by ``pull``.
+
+    Numerators and weights are of shape (n_groups, n_members).
+    """
     common = _ratio(numerator, weight)
     return (numerator.sum(0) + pull * common) / (weight.sum(0) + pull)
 
 
 def _ratio(numerator: np.ndarray, weight: np.ndarray) -> float:
-    """Return the ratio of two sums."""
+    """Return the ratio of the sums of two arrays of any shape."""
     return float(numerator.sum() / weight.sum())

@@ -98,7 +98,7 @@ def task_folds(
 def _permutations_of_tasks(
     rows: TaskRows, tasks: np.ndarray, rng: np.random.RandomState
 ) -> list[np.ndarray]:
-    """Draw the rows of tasks in random order, few tasks several times."""
+    """Draw the rows of tasks (n_held,) in random order, few tasks several times."""
     starts = np.cumsum(rows.sizes) - rows.sizes
     tasks = rng.permutation(tasks)[:EPISODES_PER_FOLD]
     repeats = min(MAX_DRAWS_PER_TASK, max(1, EPISODES_PER_FOLD // len(tasks)))
@@ -125,7 +125,7 @@ def _split_draws(
 def _take_support(
     draw: np.ndarray, n_shots: int, order: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows drawn first, or those that are first in the table; the others."""
+    """Return the rows drawn first, or first in the table, (n_shots,); the others."""
     if order == "random":
         return draw[:n_shots], draw[n_shots:]
     first = np.sort(draw)[:n_shots]
@@ -201,7 +201,10 @@ def class_folds(
 def _draw_ways(
     classes: LocalClasses, held: np.ndarray, n_ways: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Draw classes of one task: the held-out ones first, then seen ones."""
+    """Draw cells (n_ways,) of one task: those held out first, then seen ones.
+
+    ``held`` (n_cells,) is True for a cell that is held out.
+    """
     task = classes.cell_task[rng.choice(np.flatnonzero(held))]
     cells = rng.permutation(np.flatnonzero(classes.cell_task == task))
     return cells[np.argsort(~held[cells], kind="stable")][:n_ways]
@@ -210,7 +213,7 @@ def _draw_ways(
 def _permutations_of_cells(
     classes: LocalClasses, ways: list[np.ndarray], rng: np.random.RandomState
 ) -> list[list[np.ndarray]]:
-    """Draw the rows of each way of each episode in random order."""
+    """Draw the rows of each way of each episode in random order; ways are cells."""
     by_cell = np.argsort(classes.row_cell, kind="stable")
     starts = np.cumsum(classes.cell_size) - classes.cell_size
     return [
@@ -227,7 +230,7 @@ def _split_ways(
     n_queries: int,
     order: str,
 ) -> Episodes:
-    """Take rows of each way as support; held-out ways give queries."""
+    """Take rows of each way as support; ways in ``held`` (n_cells,) give queries."""
     pairs = [[_take_support(rows, n_shots, order) for rows in draw] for draw in draws]
     supports = [np.concatenate([support for support, _ in own]) for own in pairs]
     queries = [
@@ -244,7 +247,10 @@ def _split_ways(
 
 
 def _without_cells(rows: TaskRows, classes: LocalClasses, held: np.ndarray) -> TaskRows:
-    """Return the rows of the seen classes, of tasks that keep two of them."""
+    """Return the rows of seen classes, of tasks that keep two of them.
+
+    ``held`` (n_cells,) is True for a class of a task that is held out.
+    """
     seen = np.bincount(classes.cell_task[~held], minlength=len(rows.sizes))
     keep = ~held[classes.row_cell] & (seen >= 2)[rows.codes]
     sizes = np.bincount(rows.codes[keep], minlength=len(rows.sizes))

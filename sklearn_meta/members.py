@@ -73,7 +73,7 @@ def fit_members(
 
 
 def _fit_named(estimator: Any, X: np.ndarray, y: np.ndarray, name: str) -> Any:
-    """Fit one model; an error says for which task."""
+    """Fit one model to X (n_rows, n_features), y; an error says for which task."""
     try:
         return fit_member(estimator, X, y)
     except Exception as error:

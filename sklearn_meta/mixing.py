@@ -319,7 +319,10 @@ def mixture_quantiles(
 def _bisect(
     means: np.ndarray, stds: np.ndarray, weights: np.ndarray, levels: np.ndarray
 ) -> np.ndarray:
-    """Find quantiles between the least and the greatest one of the members."""
+    """Find quantiles (n_rows, n_levels) between the least and greatest of the members.
+
+    Moments and weights are of shape (n_members, n_rows, 1).
+    """
     own = means + stds * ndtri(levels)
     low, high = own.min(0), own.max(0)
     for _ in range(BISECTIONS):

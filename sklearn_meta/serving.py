@@ -37,10 +37,10 @@ class Adaptable(Protocol):
     def adapt(
         self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
     ) -> State:
-        """Return the state of each task."""
+        """Return the state of each task; rows are (n_tasks, n_support, n_columns)."""
 
     def query(self, state: State, X_query: Tensor) -> Tensor | Gaussian:
-        """Return the prediction of each task's rows."""
+        """Return the prediction of each task's rows, (n_tasks, n_query, n_columns)."""
 
 
 class AdaptedTasks(NamedTuple):
@@ -104,7 +104,10 @@ class AdaptedTasks(NamedTuple):
     def _batches(
         self, codes: np.ndarray
     ) -> Iterator[tuple[State, np.ndarray, np.ndarray]]:
-        """Yield states with the rows that belong to them and the rows per state."""
+        """Yield states, the rows (n,) that belong to them and their counts per state.
+
+        ``codes`` (n_rows,) is the task of each row.
+        """
         n_held = np.bincount(self.chunk)
         ends = np.cumsum(n_held)
         # the tasks one after another, as they lie in the chunks
@@ -216,19 +219,22 @@ def adapt_to_stack(
 
 
 def row_numbers(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the row numbers of runs of rows, one run after another."""
+    """Return the row numbers (n_rows,) of runs of rows, one run after another.
+
+    The runs begin at ``starts`` and have ``sizes`` rows, both of shape (n_runs,).
+    """
     offsets = np.cumsum(sizes) - sizes
     return np.repeat(starts - offsets, sizes) + np.arange(sizes.sum())
 
 
 def _as_slice(rows: np.ndarray) -> np.ndarray | slice:
-    """Return row numbers that follow each other as a slice."""
+    """Return row numbers (n_rows,) as a slice where they follow each other."""
     follows = len(rows) > 0 and (rows[1:] - rows[:-1] == 1).all()
     return slice(rows[0], rows[-1] + 1) if follows else rows
 
 
 def select_tasks(state: Any, slots: Tensor) -> Any:
-    """Return the states of some tasks of a chunk."""
+    """Return the states of the tasks of a chunk that are in ``slots`` (n_chosen,)."""
     if isinstance(state, Tensor):
         return state[slots.to(state.device)]
     if isinstance(state, dict):
@@ -286,7 +292,7 @@ def pack_state(state: Any) -> Any:
 def _query_one_task(
     learner: Adaptable, state: State, X: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, ...]:
-    """Return the prediction of rows that all belong to the only task."""
+    """Return the prediction of rows (n_rows, n_columns) of the only task."""
     with torch.no_grad():
         prediction = learner.query(state, as_tensor(X[None], device, DTYPE))
     parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
@@ -294,7 +300,10 @@ def _query_one_task(
 
 
 def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut sorted slots into runs of at most MAX_ROWS; return their slot and length."""
+    """Cut sorted slots (n_rows,) into runs of at most MAX_ROWS.
+
+    Return the slot and the length of each run, both (n_runs,).
+    """
     begins = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
     lengths = np.diff(np.r_[begins, len(slots)])
     n_pieces = -(-lengths // MAX_ROWS)
@@ -305,7 +314,10 @@ def _cut_into_pieces(slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_arrays(prediction: Any, mask: Tensor, n_rows: int) -> tuple[np.ndarray, ...]:
-    """Return the real rows of a prediction as arrays on the CPU."""
+    """Return the real rows of a prediction as arrays (n_rows, ...) on the CPU.
+
+    The mask (n_tasks, n_query) is True for them.
+    """
     parts = (prediction,) if isinstance(prediction, Tensor) else tuple(prediction)
     if n_rows == mask.numel():  # no padding
         return tuple(part.flatten(0, 1).cpu().numpy() for part in parts)

@@ -117,7 +117,7 @@ def fit_random_intercept(
 def _fit_column(
     means: np.ndarray, scatter: float, sizes: np.ndarray, floor: float
 ) -> tuple[float, float, float]:
-    """Return mean and variances of one column from the means of the tasks."""
+    """Return mean and variances of a column from the means (n_tasks,) of tasks."""
 
     def given(log_ratio: float) -> tuple[float, float, float]:
         weight = sizes / (1 + np.exp(log_ratio) * sizes)
@@ -152,7 +152,7 @@ class ShiftPrecision(NamedTuple):
     precision: np.ndarray
 
     def at(self, counts: np.ndarray) -> np.ndarray:
-        """Return the precision for some numbers of rows, log-linear in between."""
+        """Return the precision for numbers of rows (n,), log-linear in between."""
         logs = np.interp(np.log(counts), np.log(self.shots), np.log(self.precision))
         return np.exp(logs)
 

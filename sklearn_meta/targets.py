@@ -36,7 +36,7 @@ class NumericScale(NamedTuple):
         return ((y - self.mean) / self.scale)[:, None]
 
     def decode(self, mean: np.ndarray) -> np.ndarray:
-        """Return predictions in the unit of the target."""
+        """Return predictions, of any shape, in the unit of the target."""
         return mean * self.scale + self.mean
 
 
@@ -82,7 +82,7 @@ class LocalClasses(NamedTuple):
 
 
 def _find_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted labels, and the position of each row's one among them."""
+    """Return the sorted labels, and the position (n_rows,) of each row's among them."""
     if y.dtype.kind == "i" and y.min(initial=0) >= 0:
         labels, position, _ = _number_distinct(y)
         return labels.astype(y.dtype, copy=False), position
@@ -90,7 +90,10 @@ def _find_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _number_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct keys >= 0 in order, the number of each, and their counts."""
+    """Return the distinct keys >= 0 in order, the number of each, and their counts.
+
+    They are of shapes (n_distinct,), (n_keys,) and (n_distinct,).
+    """
     if keys.max(initial=0) > MOST_GAPS * len(keys):
         return np.unique(keys, return_inverse=True, return_counts=True)
     # counted, not sorted, where few numbers up to the largest key are missing

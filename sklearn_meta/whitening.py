@@ -144,7 +144,11 @@ def _whiten(
     shrinkage: float,
     units: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the axes along which classes are white, and how far they spread there."""
+    """Return the axes along which classes are white, and how far they spread there.
+
+    Axes are the columns of (n_features, n_features), the spread is (n_features,). They
+    follow from deviations inside classes (n_rows, n_features) and of their means.
+    """
     n_rows, n_classes = degrees
     variances, axes = eigh(_covariance(inside * units, n_rows, shrinkage))
     whiten = units[:, None] * axes / np.sqrt(variances)
@@ -202,7 +206,7 @@ def _embed_fold(
     units: np.ndarray | None,
     forms: Sequence[str],
 ) -> CrossFitted:
-    """Embed the tasks that have held-out cells."""
+    """Embed the tasks with cells ``held_out`` (n_cells,); see `cross_fit`."""
     scored = held_out if held_out.any() else np.ones_like(held_out)
     tasks = np.unique(classes.cell_task[scored])
     cells = np.isin(classes.cell_task, tasks)
@@ -247,7 +251,7 @@ def cross_fit_folds(classes: LocalClasses, rng: np.random.RandomState) -> np.nda
 
 
 def _means(X: np.ndarray, codes: np.ndarray, n_groups: int | None = None) -> np.ndarray:
-    """Return the mean row of each group, zero for a group without rows."""
+    """Return the mean row of each group, (n_groups, n_features), zero without rows."""
     n_groups = codes.max() + 1 if n_groups is None else n_groups
     sums = np.zeros((n_groups, X.shape[1]))
     np.add.at(sums, codes, X)
@@ -256,7 +260,7 @@ def _means(X: np.ndarray, codes: np.ndarray, n_groups: int | None = None) -> np.
 
 
 def _covariance(deviations: np.ndarray, freedom: int, shrinkage: float) -> np.ndarray:
-    """Return a covariance shrunk to a multiple of the identity; never singular."""
+    """Return a covariance (d, d) of deviations (n, d), shrunk to be non-singular."""
     size = deviations.shape[1]
     covariance = deviations.T @ deviations / max(freedom, 1)
     scale = np.trace(covariance) / size

@@ -43,7 +43,7 @@ class _Wrapped(nn.Module):
         self.inside = network
 
     def forward(self, X):
-        return self.inside(X)
+        return self.inside(X).clone()  # more than layers, for all that is known
 
 
 def _mlp(n_outputs, n_features=N_FEATURES):

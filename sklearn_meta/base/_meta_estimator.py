@@ -342,7 +342,7 @@ class BaseMetaEstimator(
         self.task_names_ = rows.names
 
     def _query(self, X: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the learner's prediction of each row."""
+        """Return the learner's prediction of each row, arrays (n_rows, ...)."""
         with one_thread(self.device_):
             return self.adapted_.query(
                 self.learner_, self._scale(X), codes, self.device_

@@ -11,7 +11,7 @@ class PooledColumnsMixin:
     pooled_: PooledModel | None
 
     def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Return new rows with the columns of the pooled model last."""
+        """Return new rows (n_rows, n_columns) with those of the pooled model last."""
         if self.pooled_ is None:
             return X
         return np.column_stack([X, self.pooled_.columns(X)])

@@ -18,7 +18,10 @@ class ScaledRowsMixin:
     scaler_: StandardScaler | None
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features by the meta-training rows; offsets keep their unit."""
+        """Scale features of (n_rows, n_columns) by those of meta-training.
+
+        Offsets, the columns behind them, keep their unit.
+        """
         if self.scaler_ is None:
             return X
         # by hand: the rows are checked, and a second check takes longer than a query
@@ -34,18 +37,18 @@ class ScaledRowsMixin:
         )
 
     def _scale_block(self, X: np.ndarray, out: np.ndarray) -> None:
-        """Write the scaled features of some rows."""
+        """Write the scaled features of some rows, (n_rows, n_features)."""
         scaler: StandardScaler = self.scaler_
         np.subtract(X, scaler.mean_, out=out)
         out /= scaler.scale_
         out.clip(-FEATURE_LIMIT, FEATURE_LIMIT, out=out)
 
     def _tensor(self, array: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Move a table to where training happens, once."""
+        """Move an array of any shape to where training happens, once."""
         return torch.as_tensor(array, dtype=torch.float32, device=device)
 
     def _scaled_tensor(self, X: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Scale rows and move them to where training happens, a block at a time."""
+        """Scale rows (n_rows, n_columns) where training happens, a block at a time."""
         if len(X) <= BLOCK_ROWS:
             return self._tensor(self._scale(X), device)
         table = torch.empty(X.shape, dtype=torch.float32, device=device)

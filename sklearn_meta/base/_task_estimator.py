@@ -53,7 +53,7 @@ class BaseTaskEstimator(BaseEstimator, ABC):
         """Warn where tasks are too few to learn how they differ."""
 
     def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Return new rows with the columns that the estimator adds."""
+        """Return new rows with the columns that the estimator adds, (n_rows, n)."""
         return X
 
     def _support_limits(self) -> list[SupportLimit]:

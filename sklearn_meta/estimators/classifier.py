@@ -136,7 +136,7 @@ class TaskClassifierMixin(ClassifierMixin):
     def _log_likelihood(
         self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
     ) -> np.ndarray:
-        """Return the logarithm of the probability of each row's class."""
+        """Return the logarithm of the probability of each row's class, (n_rows,)."""
         proba = self._class_proba(X, codes)
         place = np.searchsorted(self.classes_, y)
         return np.log(proba[np.arange(len(y)), place].clip(SMALLEST_PROBABILITY))
@@ -183,7 +183,7 @@ class MetaClassifierMixin(TaskClassifierMixin):
     _log_uniform_shots = False
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the learner's probabilities in the columns of the labels."""
+        """Return the learner's probabilities, (n_rows, n_classes)."""
         (logits,) = self._query(X, codes)
         proba = _softmax(logits)
         if self.label_mode_ == "shared":

@@ -49,7 +49,7 @@ class BlockScale(NamedTuple):
         return cls(np.concatenate(centers), np.concatenate(factors))
 
     def apply(self, blocks: list[np.ndarray]) -> np.ndarray:
-        """Return the blocks side by side, scaled."""
+        """Return blocks (n_rows, width) side by side, scaled."""
         return (np.hstack(blocks) - self.center) * self.factor
 
 
@@ -296,7 +296,7 @@ class MetaEmbedding(TransformerMixin, BaseEstimator):
         return X
 
     def _blocks(self, X: np.ndarray) -> list[np.ndarray]:
-        """Return the columns of checked rows, block by block."""
+        """Return the columns of checked rows in blocks, each (n_rows, width)."""
         blocks = self.estimator_._learned_blocks(self.estimator_._prepare(X))
         return blocks if self.passthrough else blocks[1:]
 

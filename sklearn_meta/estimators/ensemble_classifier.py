@@ -235,11 +235,11 @@ class TaskEnsembleClassifier(TaskClassifierMixin, KeptModelsEstimator):
         return AdaptedMembers(weights, (tilt,))
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the mixture of the members, tilted to the task's frequencies."""
+        """Return the mixture of members, tilted to its task, (n_rows, n_classes)."""
         return self._answer(self._mixture, X, codes)
 
     def _mixture(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the mixture of a block of rows."""
+        """Return the mixture of a block of rows, (n_rows, n_classes)."""
         weights = self.adapted_.weights[codes]
         said = self.noise_.smooth(self._ask_members(X, weights))
         blend = np.einsum("rmc,rm->rc", said, weights)

@@ -206,7 +206,7 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
     def _weigh(
         self, sizes: np.ndarray, total: np.ndarray, squares: np.ndarray
     ) -> AdaptedMembers:
-        """Return weights and shifts from the sums of errors on the supports."""
+        """Return weights and shifts from sums of errors, (n_tasks, n_members)."""
         evidence = self.noise_.log_evidence(sizes, total, squares)
         weights = drop_negligible(posterior_weights(self._prior(), evidence))
         return AdaptedMembers(weights, self.noise_.shift(sizes, total))
@@ -222,7 +222,7 @@ class TaskEnsembleRegressor(TaskRegressorMixin, KeptModelsEstimator):
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the mixture of shifted members."""
+        """Return moments (n_rows,) of the mixture of shifted members."""
         return tuple(self._answer(self._moments, X, codes).T)
 
     def _moments(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class Draws(NamedTuple):
         return self.is_support.sum(1)
 
     def sum_support(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum over each support of values with rows first."""
+        """Return the sum over supports of values (n_rows, ...), (n_episodes, ...)."""
         mask = self.is_support.reshape(*self.is_support.shape, *[1] * (values.ndim - 1))
         return (values[self.support] * mask).sum(1)
 

@@ -68,7 +68,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
 
     @abstractmethod
     def _ask(self, model: Any, X: np.ndarray) -> np.ndarray:
-        """Return what a member says of rows, rows first."""
+        """Return what a member says of rows, (n_rows, ...)."""
 
     @abstractmethod
     def _ask_out_of_fold(self, estimator: Any, rows: TaskRows) -> np.ndarray:
@@ -78,7 +78,11 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def _learn_to_weigh(
         self, rows: TaskRows, said: np.ndarray, usable: np.ndarray, draws: Draws
     ) -> None:
-        """Learn noise, prior and exponent from what members say of old tasks."""
+        """Learn noise, prior and exponent from what members say of old tasks.
+
+        They say (n_rows, n_members, ...); ``usable`` (n_tasks, n_members) is True
+        where a member did not learn from the task.
+        """
 
     @abstractmethod
     def _weigh_block(self, rows: TaskRows) -> AdaptedMembers:
@@ -182,7 +186,7 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def _sum_by_task(
         self, rows: TaskRows, describe: Callable[..., tuple[np.ndarray, ...]]
     ) -> list[np.ndarray]:
-        """Return the sums over each task of what ``describe(X, y)`` says of rows."""
+        """Return sums (n_tasks, ...) of what ``describe(X, y)`` says of rows."""
         codes = rows.codes
         sums: list[np.ndarray] = []
         for block in gen_batches(len(codes), self._block_rows()):
@@ -197,13 +201,13 @@ class KeptModelsEstimator(BaseTaskEstimator):
     def _answer(
         self, answer: Callable[..., np.ndarray], X: np.ndarray, codes: np.ndarray
     ) -> np.ndarray:
-        """Return ``answer(X, codes)`` of adapted members, a block of rows at a time."""
+        """Return ``answer(X, codes)``, (n_rows, ...), a block of rows at a time."""
         blocks = gen_batches(len(X), self._block_rows())
         parts = [answer(X[block], codes[block]) for block in blocks]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _ask_models(self, X: np.ndarray, models: list) -> list[np.ndarray]:
-        """Return what each of some models says of rows."""
+        """Return what each of some models says of rows, (n_rows, ...)."""
         X = _cut(X)
         if effective_n_jobs(self.n_jobs) == 1:
             # by hand: scikit-learn's `Parallel` replaces the warning filters of the
@@ -268,5 +272,5 @@ def _task_blocks(rows: TaskRows, n_rows: int) -> list[TaskRows]:
 
 
 def _cut(X: np.ndarray) -> np.ndarray:
-    """Cut numbers that trees cannot read."""
+    """Cut numbers of rows (n_rows, n_features) that trees cannot read."""
     return X.clip(-LARGEST_FEATURE, LARGEST_FEATURE)

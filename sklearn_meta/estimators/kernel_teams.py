@@ -83,7 +83,10 @@ def predict_members(
 def _teams(
     models: Sequence[Any], X: Sequence[np.ndarray], is_one_task: bool
 ) -> list[list[int]]:
-    """Return the places of members that go together; most go by themselves."""
+    """Return the places of members that go together; most go by themselves.
+
+    X holds the rows (n_rows, n_columns) that each member reads.
+    """
     teams: dict[Any, list[int]] = {}
     for place, (model, own) in enumerate(zip(models, X, strict=True)):
         shape = None

@@ -71,7 +71,7 @@ class Evidence(NamedTuple):
     def of_tasks(
         cls, targets: np.ndarray, residuals: np.ndarray, sizes: np.ndarray
     ) -> "Evidence":
-        """Sum up whole supports, one per task."""
+        """Sum up arrays (n_rows, n_columns) of supports of ``sizes`` rows each."""
         sums = (sum_by_group(part, sizes) for part in (targets, residuals))
         return cls(sizes, *sums)
 
@@ -84,7 +84,7 @@ class Evidence(NamedTuple):
         return np.hstack([self.targets / rows, self.residuals / rows, level, shrunk])
 
     def at(self, codes: np.ndarray) -> "Evidence":
-        """Return the evidence of each row's task."""
+        """Return the evidence of each row's task, of shape (n_rows, ...)."""
         return Evidence(*(part[codes] for part in self))
 
 

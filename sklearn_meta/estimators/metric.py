@@ -388,7 +388,7 @@ class ProtoNetClassifier(WhitenedClassesMixin, BaseMetaEstimator):
         )
 
     def _learned_blocks(self, X: np.ndarray) -> list[np.ndarray]:
-        """Return the columns of rows, then what was learned: whitened or embedded."""
+        """Return rows (n_rows, width), then what was learned: whitened or embedded."""
         if isinstance(self.learner_, PrototypeLearner):
             X = self._scale(X)
             return [X, embed_rows(self.learner_.network, X, self.device_)]

@@ -178,7 +178,7 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
         )
 
     def _beside_level(self, X: np.ndarray) -> np.ndarray:
-        """Return what the level model reads of prepared rows beside the level."""
+        """Return what the level model reads of rows beside the level, (n_rows, n)."""
         return X
 
     def _raw(self, rows: TaskRows) -> TaskRows:
@@ -220,14 +220,14 @@ class PooledEstimator(PooledColumnsMixin, BaseTaskEstimator):
     def _ask_level_model(
         self, X: np.ndarray, evidence: Evidence, ask: Any
     ) -> np.ndarray:
-        """Return ``ask(model, X)`` of prepared rows, by the model that reads levels."""
+        """Return ``ask(model, X)``, (n_rows, ...), of the model that reads levels."""
         level = self._learned_in_fit(self.level_)
         return ask(level.model, level.features(self._beside_level(X), evidence))
 
     def _ask_refitted(
         self, X: np.ndarray, refitted: RefittedModels, codes: np.ndarray, ask: Any
     ) -> np.ndarray:
-        """Return ``ask(model, X)`` of prepared rows, each by the model of its task."""
+        """Return ``ask(model, X)``, (n_rows, ...), of the model of each row's task."""
         X = np.column_stack([X[:, : self.n_features_in_], refitted.level[codes]])
         X = self._learned_in_fit(self.old_rows_).cut(X)
         order = np.argsort(codes, kind="stable")

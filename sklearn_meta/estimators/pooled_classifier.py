@@ -150,7 +150,10 @@ class PooledClassifier(TaskClassifierMixin, PooledEstimator):
         return self._support_range()
 
     def _beside_level(self, X: np.ndarray) -> np.ndarray:
-        """Add probabilities, which linear models cannot make of their logarithms."""
+        """Add probabilities (n_rows, n_classes) to columns that are their logarithms.
+
+        Linear models cannot make the one of the other.
+        """
         return np.hstack([X, softmax(self._logits(X), axis=1)])
 
     def _learn_shift(self, rows: TaskRows) -> None:
@@ -188,7 +191,7 @@ class PooledClassifier(TaskClassifierMixin, PooledEstimator):
         return Shifts(shift, np.zeros_like(shift))
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the probabilities in the columns of the labels."""
+        """Return the probabilities, (n_rows, n_classes)."""
         adapted = self.adapted_
         if isinstance(adapted, RefittedModels):
             return self._ask_refitted(X, adapted, codes, self._ask)

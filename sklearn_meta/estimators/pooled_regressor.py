@@ -157,7 +157,7 @@ class PooledRegressor(TaskRegressorMixin, PooledEstimator):
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the prediction in the unit of the target."""
+        """Return mean and standard deviation (n_rows,) in the unit of the target."""
         adapted = self.adapted_
         if isinstance(adapted, Evidence):
             evidence = adapted.at(codes)

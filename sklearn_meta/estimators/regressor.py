@@ -155,7 +155,7 @@ class TaskRegressorMixin(RegressorMixin):
     def _log_likelihood(
         self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
     ) -> np.ndarray:
-        """Return the log-density of the target of each row, in its unit."""
+        """Return the log-density (n_rows,) of the target of each row, in its unit."""
         mean, std = self._mean_and_std(X, codes)
         return norm.logpdf(y, mean, std)
 
@@ -186,14 +186,14 @@ class MetaRegressorMixin(TaskRegressorMixin):
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the learner's prediction in the unit of the target."""
+        """Return mean and standard deviation (n_rows,) in the unit of the target."""
         mean, std = self._query(X, codes)
         return self._in_target_unit(mean, std, X)
 
     def _in_target_unit(
         self, mean: np.ndarray, std: np.ndarray, X: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the learner predicts of prepared rows in the target's unit."""
+        """Return a learner's mean and deviation (n_rows,) in the target's unit."""
         mean = self.target_scale_.decode(mean) + self._offset(X)
         return mean, std * self.target_scale_.scale
 
@@ -204,7 +204,7 @@ class MetaRegressorMixin(TaskRegressorMixin):
         return fit_pooled(self.pooled_estimator, rows, random_state=random_state)
 
     def _offset(self, X: np.ndarray) -> np.ndarray | float:
-        """Return what the learner's target is counted from."""
+        """Return what the learner's target is counted from, (n_rows,) or 0."""
         return 0.0 if self.pooled_ is None else X[:, -1]
 
     def _without_support(self) -> Self:

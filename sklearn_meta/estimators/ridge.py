@@ -24,7 +24,7 @@ class RidgeEstimator(BaseMetaEstimator):
         return RidgeLearner(network, embedding_size=width, **options)
 
     def _learned_blocks(self, X: np.ndarray) -> list[np.ndarray]:
-        """Return the columns of rows, then what was learned: features and level."""
+        """Return rows (n_rows, width), then what was learned: features and level."""
         X = self._scale(X)
         columns = embed_rows(self.learner_.describe_rows, X, self.device_)
         # nothing is left of them where classes are local to the task

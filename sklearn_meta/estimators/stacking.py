@@ -305,7 +305,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
     # ------------------------------------------------------------ adapt and predict
 
     def _prepare(self, X: np.ndarray) -> np.ndarray:
-        """Return new rows with the predictions of all pooled models."""
+        """Return new rows (n_rows, n_columns) with what all pooled models predict."""
         return self.shared_.widen(X)
 
     def _adapt_to(self, rows: TaskRows) -> None:
@@ -324,7 +324,10 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
     def _mix(
         self, weights: np.ndarray, adapt: Callable[[list, list[int]], list]
     ) -> AdaptedMixture:
-        """Mix what ``adapt(models, member)`` makes of the models that matter."""
+        """Mix what ``adapt(models, member)`` makes of the models that matter.
+
+        A member matters if it has a weight (n_tasks, n_members) in some task.
+        """
         matter = np.flatnonzero(weights.max(0)).tolist()
         models = [model for m in matter for model in self.estimators_[m]]
         member = [m for m in matter for _ in self.estimators_[m]]
@@ -342,7 +345,10 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         ]
 
     def _views(self, X: np.ndarray, member: Sequence[int]) -> list[np.ndarray]:
-        """Return the columns that the model of each of these members reads."""
+        """Return the columns that the model of each of these members reads.
+
+        Rows come widened, (n_rows, n_columns).
+        """
         views = {m: self.shared_.view(X, m) for m in set(member)}
         return [views[m] for m in member]
 

@@ -256,7 +256,7 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
             self.classes_, self.task_columns_ = adapted.classes_, adapted.task_columns_
 
     def _class_proba(self, X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the mixture of the members' probabilities."""
+        """Return the mixture of the members' probabilities, (n_rows, n_classes)."""
         models, member, weights = self.adapted_
         views = self._views(X, member.tolist())
         pairs = zip(models, views, strict=True)

@@ -236,17 +236,17 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     def _mean_and_std(
         self, X: np.ndarray, codes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the moments of the mixture."""
+        """Return mean and standard deviation (n_rows,) of the mixture."""
         return mixture_moments(*self._gaussians(X, codes))
 
     def _log_likelihood(
         self, X: np.ndarray, y: np.ndarray, codes: np.ndarray
     ) -> np.ndarray:
-        """Return the log-density of the mixture itself."""
+        """Return the log-density (n_rows,) of the mixture itself."""
         return mixture_log_density(*self._gaussians(X, codes), y)
 
     def _quantiles(
         self, X: np.ndarray, codes: np.ndarray, levels: np.ndarray
     ) -> np.ndarray:
-        """Return the quantiles of the mixture itself."""
+        """Return the quantiles (n_rows, n_levels) of the mixture itself."""
         return mixture_quantiles(*self._gaussians(X, codes), levels)

@@ -39,7 +39,7 @@ def usable_classes(rows: TaskRows) -> tuple[TaskRows, LocalClasses]:
 def _warn_of_single_rows(
     classes: LocalClasses, usable: np.ndarray, rows: TaskRows
 ) -> None:
-    """Warn of classes that no episode can hold."""
+    """Warn of classes that no episode can hold, those not ``usable`` (n_cells,)."""
     left_out = np.flatnonzero(~usable)
     if len(left_out):
         first = left_out[0]

@@ -49,11 +49,11 @@ class WhitenedClassesMixin(MetaClassifierMixin):
             self.whitening_ = ClassWhitening.of(X, cells, everything, self._units())
 
     def _scale(self, X: np.ndarray) -> np.ndarray:
-        """Scale features, and whiten them."""
+        """Scale features of rows (n_rows, n_features), and whiten them."""
         return self._in_forms(X, self._forms) if self._whitens() else super()._scale(X)
 
     def _in_forms(self, X: np.ndarray, forms: Sequence[str]) -> np.ndarray:
-        """Return forms of rows, side by side."""
+        """Return forms of rows (n_rows, n_features), side by side."""
         return self.whitening_.transform(super()._scale(X), forms)
 
     def _class_sampler(

@@ -21,7 +21,12 @@ from sklearn_meta.functional.evaluation import evaluate_by_formulas
 from sklearn_meta.functional.inner_loop import Rates, descend
 from sklearn_meta.functional.outer_gradient import OuterGradient
 from sklearn_meta.functional.perceptron import Chain, Parameters, run_perceptron
-from sklearn_meta.functional.recursion import Plan, learned_rates, with_task_axis
+from sklearn_meta.functional.recursion import (
+    Plan,
+    apply_loop,
+    learned_rates,
+    with_task_axis,
+)
 
 
 def compiled_outer_gradient(
@@ -126,7 +131,7 @@ def compiled_outer_loss(
 def _new_noise(
     call: Call, intercept: Tensor, slope: Tensor, floor: float
 ) -> tuple[list[Tensor], Noise]:
-    """Gradients by the parameters of a noise, and the noise as the library knows it."""
+    """Gradients () by the two numbers () of a noise, and the noise for the library."""
     pairs = [call.new(), call.new()]
     known = call.address(intercept), call.address(slope), floor
     return [value for value, _ in pairs], Noise(*known, *(at for _, at in pairs))
@@ -242,13 +247,7 @@ def compiled_adapt(
     dict of str to Tensor of shape (n_tasks, ...)
         Adapted parameters. Gradients reach `params`, `X` and `lr`.
     """
-    if not n_steps:
-        return with_task_axis(chain, params, len(X))
-    rates = lr if isinstance(lr, Mapping) else {}
-    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
-    inputs = (*params.values(), *rates.values())
-    adapted = _InnerLoop.apply(plan, X, *inputs)
-    return dict(zip(params, adapted, strict=True))
+    return apply_loop(_InnerLoop, chain, params, X, loss, lr, n_steps, second_order)
 
 
 class _InnerLoop(Function):
@@ -256,7 +255,7 @@ class _InnerLoop(Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, X: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-        """Take the steps."""
+        """Take the steps on X (n_tasks, n_rows, n_in)."""
         ctx.plan, ctx.X = plan, X
         ctx.params = dict(zip(plan.names, inputs, strict=False))
         adapted, _ = compiled_adapt_without_graph(
@@ -267,7 +266,10 @@ class _InnerLoop(Function):
     @staticmethod
     @once_differentiable  # the recursion itself has no graph
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Take the steps again, with a tape, and go back."""
+        """Take the steps again, with a tape, and go back.
+
+        Gradients are by the parameters (n_tasks, ...) after the steps.
+        """
         plan: Plan = ctx.plan
         call = Call(plan.chain, ctx.params, ctx.X)
         _set_support(call, plan.loss, plan.lr, plan.n_steps)

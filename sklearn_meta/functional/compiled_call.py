@@ -54,7 +54,7 @@ def is_served(values: Tensor) -> bool:
 
     Parameters
     ----------
-    values : Tensor
+    values : Tensor of any shape
         A parameter, say.
 
     Returns
@@ -115,7 +115,10 @@ class Call:
         return values.data_ptr()
 
     def parameter(self, values: Tensor, *shape: int) -> tuple[int, int]:
-        """Address of a parameter, and how far it is to that of the next task."""
+        """Address of a parameter, and how far it is to that of the next task.
+
+        Tasks share one of the shape; others are of shape (n_tasks, *shape).
+        """
         if values.ndim == len(shape):  # tasks share it
             return self.address(values, *shape), 0
         return self.address(values, self.n_tasks, *shape), math.prod(shape)
@@ -136,12 +139,12 @@ class Call:
             layer.bias_rate = self._rate(lr[f"{name}.bias"], shape[:1])
 
     def _rate(self, rate: float | Tensor, shape: tuple[int, ...]) -> int:
-        """Address of a rate for every number of a parameter."""
+        """Address of a rate, () or of a shape, for every number of a parameter."""
         rates = torch.as_tensor(rate, dtype=self.dtype).expand(shape)
         return self.address(rates, *shape)
 
     def rows(self, X: Tensor, loss: InnerLoss) -> Rows:
-        """Rows with their loss."""
+        """Rows X (n_tasks, n_rows, n_in) with their loss."""
         n_tasks, n_rows = self.n_tasks, X.shape[1]
         is_shared = not loss.weight.stride(0)  # the same weights in all tasks
         weight = loss.weight[:1] if is_shared else loss.weight
@@ -158,7 +161,11 @@ class Call:
     def masked_rows(
         self, X: Tensor, Y: Tensor, mask: Tensor, total_weight: float, n_offsets: int
     ) -> Rows:
-        """Rows with a mask, of which the last columns may be offsets."""
+        """Rows with a mask, of which the last columns may be offsets.
+
+        X is of shape (n_tasks, n_rows, n_in), Y of (n_tasks, n_rows, n_out). The mask
+        (n_tasks, n_rows) is True for a real row.
+        """
         rows = self.plain_rows(X, Y)
         rows.mask = self.address(mask, *X.shape[:2])
         rows.total_weight = total_weight
@@ -168,7 +175,7 @@ class Call:
         return rows
 
     def plain_rows(self, X: Tensor, Y: Tensor | None = None) -> Rows:
-        """Rows with or without targets."""
+        """Rows X (n_tasks, n_rows, n_in); targets Y (n_tasks, n_rows, n_out)."""
         n_rows = X.shape[1]
         rows = Rows(n_rows, self.address(X, self.n_tasks, n_rows, self.n_in))
         if Y is not None:
@@ -208,7 +215,7 @@ class Call:
         return {name: found[name] for name in learned}
 
     def set_v(self, v: Mapping[str, Tensor]) -> None:
-        """Describe the gradient by the parameters at the end of the steps."""
+        """Describe the gradient (n_tasks, ...) by each parameter at the end."""
         for layer, (name, _) in zip(self.layers, self.chain, strict=True):
             shape = self.n_tasks, layer.n_out, layer.n_in
             layer.weight_v = self.address(v[f"{name}.weight"], *shape)

@@ -81,7 +81,7 @@ class _Layers(Function):
 
     @staticmethod
     def forward(ctx: Any, number: int, rows: Tensor, *parameters: Tensor) -> Tensor:
-        """Run the layers."""
+        """Return the last layer's rows, (n_perceptrons, n_rows, n_out)."""
         n_layers = len(parameters) // 2
         weights, biases = parameters[:n_layers], parameters[n_layers:]
         slopes: list[Tensor] = []
@@ -93,7 +93,7 @@ class _Layers(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Go back through the layers."""
+        """Go back through the layers from a gradient in the shape of the output."""
         n_layers = len(ctx.saved_tensors) // 3
         weights, slopes, hidden = (
             ctx.saved_tensors[i * n_layers : (i + 1) * n_layers] for i in range(3)
@@ -119,7 +119,10 @@ def _run(
     biases: Sequence[Tensor],
     slopes: list[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Rows and all hidden layers; the slopes are added to a list, if there is one."""
+    """Rows and all hidden layers, each (n_perceptrons, n_rows, width).
+
+    The slopes, which are of these shapes, are added to a list if there is one.
+    """
     hidden = [rows.expand(len(weights[0]), -1, -1)]
     for weight, bias in zip(weights, biases, strict=True):
         z = torch.baddbmm(bias, hidden[-1], weight)
@@ -135,7 +138,7 @@ def _run(
 def _activate(z: Tensor, number: int, slope: Tensor | None) -> None:
     """Put the values of an activation at z in its place, and the slopes into a tensor.
 
-    Both are as a product gives them, row by row.
+    Both are of one shape, and as a product gives them, row by row.
     """
     library = load_library()
     if library is None:

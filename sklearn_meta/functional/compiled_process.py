@@ -231,7 +231,7 @@ class _ProcessLoss(Function):
 
     @staticmethod
     def forward(ctx: Any, rows: _Rows, *inputs: Any) -> Tensor:
-        """Return the loss and keep its gradient."""
+        """Return the loss () and keep its gradient."""
         features, scales = Features(*inputs[:4]), Scales(*inputs[4:8])
         levels = Levels(*inputs[8:])
         numbers = [
@@ -252,14 +252,17 @@ class _ProcessLoss(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        """Hand the gradient out."""
+        """Hand the gradient out; the factor () is that of the loss."""
         return None, *(None if g is None else g * factor for g in ctx.gradients)
 
 
 def _run(
     rows: _Rows, features: Features, numbers: list[Tensor], levels: Levels
 ) -> tuple[Tensor, list[Tensor | None], list[Tensor], list[Tensor | None]]:
-    """The loss, and its gradients by the features, the scales and the levels."""
+    """The loss (), and its gradients by the features, the scales and the levels.
+
+    Each is in the shape of what it belongs to; numbers are the scales, not logarithms.
+    """
     X = rows.X
     parts = [None if part is None else part.contiguous() for part in features]
     known = [X.contiguous(), *parts, rows.Y.contiguous(), rows.mask.contiguous()]
@@ -289,5 +292,5 @@ def _run(
 
 
 def _address(values: Tensor | None) -> int | None:
-    """Where the numbers of a tensor are."""
+    """Where the numbers of a tensor of any shape are; None for none."""
     return None if values is None else values.data_ptr()

@@ -182,7 +182,7 @@ class InnerLoss(NamedTuple):
         return moved - mean * moved.sum(-1, keepdim=True)
 
     def _logits(self, outputs: Tensor) -> Tensor:
-        """Outputs from their offset on, without classes that a task does not have."""
+        """Outputs (n_tasks, n_rows, n_out) plus offset, without absent classes."""
         logits = outputs if self.offset is None else outputs + self.offset
         return logits if self.present is None else mask_absent(logits, self.present)
 

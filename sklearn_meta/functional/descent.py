@@ -110,7 +110,7 @@ def _descend_in_place(
     lr: Rates,
     n_steps: int,
 ) -> tuple[Parameters, Tensor]:
-    """Parameters after the steps, and the outputs before them."""
+    """Parameters (n_tasks, ...) after the steps, and the outputs before them."""
     traces = forward_pass(chain, params, X)
     tape = record(traces, loss, curved=False)
     adapted = step_down(with_task_axis(chain, params, len(X)), tape, lr)
@@ -132,7 +132,7 @@ def _layers_of(chain: Chain, params: Parameters) -> list[_Layer]:
 
 
 def _rates_of(name: str, lr: Rates) -> tuple[float | Tensor, float | Tensor]:
-    """The rates of a layer's weight and bias."""
+    """The rates of a layer's weight (n_out, n_in) and bias (n_out,), or one for all."""
     if isinstance(lr, Mapping):
         return lr[f"{name}.weight"], lr[f"{name}.bias"]
     return lr, lr
@@ -144,7 +144,10 @@ def _step_in_place(
     X: Tensor,
     loss: InnerLoss,
 ) -> None:
-    """One step of every task down its gradient, as `perceptron` derives it."""
+    """One step of every task down its gradient on X (n_tasks, n_rows, n_in), in place.
+
+    The gradient is as `perceptron` derives it.
+    """
     h, inputs, values = X, [], []
     for layer in layers:
         inputs.append(h)
@@ -167,7 +170,7 @@ def _subtract_gradient(
     weight_rate: float | Tensor,
     bias_rate: float | Tensor,
 ) -> None:
-    """Move a layer's parameters, in place."""
+    """Move a layer's parameters, in place; delta and h are (n_tasks, n_rows, width)."""
     if isinstance(weight_rate, Tensor):
         layer.weight.sub_(weight_rate * (delta.mT @ h))
     else:

@@ -58,7 +58,7 @@ class _MeanGaussianNLL(Function):
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, std: Tensor, Y: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss and keep its gradient."""
+        """Return the loss () of rows (n_tasks, n_rows) and keep its gradient."""
         precision = std.reciprocal()
         z, log_std = (Y - mean) * precision, std.log()
         if is_whole(mask):
@@ -79,6 +79,6 @@ class _MeanGaussianNLL(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        """Hand the gradient out."""
+        """Hand the gradient out; the factor () is that of the loss."""
         of_mean, of_std = ctx.gradients
         return factor * of_mean, factor * of_std, None, None

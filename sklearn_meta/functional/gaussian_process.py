@@ -206,7 +206,11 @@ class _Conditional(torch.autograd.Function):
 def _solution_gradients(
     of_mean: Tensor, of_variance: Tensor, factor: Tensor, values: Tensor, white: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the kernel with the support, and of the residual."""
+    """Gradients by the kernel with the support, and by the residual.
+
+    They are of shapes (n_tasks, n_support + n_query, n_support), the support first, and
+    (n_tasks, n_support); the first two arguments are (n_tasks, n_query, 1).
+    """
     weights = white @ factor  # of each support row in each query's mean
     solved = factor.mT @ values  # inverse covariance times residual
     to_residual = weights.mT @ of_mean

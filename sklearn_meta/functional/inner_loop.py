@@ -293,7 +293,7 @@ class InnerPath:
         return self.lr
 
     def _direction(self, name: str, gradient: Tensor) -> Tensor:
-        """Where a parameter goes in the current step."""
+        """Where a parameter goes in the current step, in the shape of its gradient."""
         if self.clip is not None:
             gradient = gradient.clamp(-self.clip, self.clip)
         memory = self._memory.get(name, ())

@@ -174,7 +174,7 @@ def laplace_logits(
 
 
 def _rounding(kernel: Tensor, dtype: torch.dtype) -> Tensor:
-    """Diagonals that outweigh the rounding of a kernel computed in another dtype."""
+    """Diagonals (n_tasks, n, n) that outweigh the rounding of a kernel in a dtype."""
     diagonal = kernel.detach().diagonal(dim1=1, dim2=2)
     unit = 10 * torch.finfo(dtype).eps
     return torch.diag_embed(unit * diagonal.sum(1, keepdim=True).expand_as(diagonal))
@@ -198,13 +198,19 @@ class _Problem(NamedTuple):
         return self.Y - self.probabilities(a) - a
 
     def newton_step(self, a: Tensor, max_step: float) -> Tensor:
-        """The change of the coefficients, cut where it moves a logit too far."""
+        """The change of the coefficients (n_tasks, n_support, n_classes).
+
+        It is cut where it moves a logit too far.
+        """
         step = self.linear_solver(a)(self.gap(a))
         furthest = (self.kernel @ step).abs().amax((1, 2), keepdim=True)
         return step * (max_step / furthest.clamp_min(max_step))
 
     def linear_solver(self, a: Tensor):
-        """Return the map of g to (I + W K)^-1 g, with W the likelihood's curvature."""
+        """Return the map of g to (I + W K)^-1 g, with W the likelihood's curvature.
+
+        Both a and g are of shape (n_tasks, n_support, n_classes).
+        """
         parts, total = self._curvature(self.probabilities(a))
         inverse = torch.cholesky_inverse(stable_cholesky(total))
         kernel = self.kernel.detach()
@@ -227,7 +233,8 @@ class _Problem(NamedTuple):
     def _curvature(self, p: Tensor) -> tuple[Tensor, Tensor]:
         """Return (K + diag(1 / p_c))^-1 of each class, and their sum.
 
-        With E_c these and S their sum, (K + W^-1)^-1 has the blocks
+        They are of shapes (n_tasks, n_classes, n, n) and (n_tasks, n, n), n the support
+        rows. With E_c these and S their sum, (K + W^-1)^-1 has the blocks
         delta_cc' E_c - E_c S^-1 E_c' ([1]_ of `laplace_posterior`, equation 3.47).
         Padding gets a one on the sum's diagonal, so that it can be inverted.
         """

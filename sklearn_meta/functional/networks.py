@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sklearn_meta.functional.called_layers import Layers, called_layers
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -21,8 +23,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 MAX_ROWS_AT_ONCE = 2**16
 
 _ELEMENTWISE = (*ACTIVATIONS.values(), nn.LeakyReLU, nn.Softplus, nn.Dropout)
-
-Layers = list[tuple[str, nn.Module]]
 
 
 def build_mlp(
@@ -186,7 +186,7 @@ def apply_rows(module: nn.Module, X: Tensor) -> Tensor:
 
 
 def stackable_layers(module: nn.Module) -> Layers | None:
-    """Layers of a plain sequential network that can run on stacked parameters.
+    """Layers of a plain network, one after another, for stacked parameters.
 
     Parameters
     ----------
@@ -196,9 +196,10 @@ def stackable_layers(module: nn.Module) -> Layers | None:
     Returns
     -------
     list of (str, nn.Module) or None
-        Names and layers in order, if the network is an nn.Sequential (nested ones
-        too) of nn.Linear, nn.LayerNorm over the last axis and elementwise
-        activations. None for anything else, which :func:`vmap_forward` runs.
+        Names and layers in order, if rows go through nn.Linear, nn.LayerNorm over the
+        last axis, nn.Dropout and elementwise activations and nothing else: in an
+        nn.Sequential (nested ones too), or in the ``forward`` of another class. None
+        for anything else, which :func:`vmap_forward` runs.
 
     Examples
     --------
@@ -208,15 +209,16 @@ def stackable_layers(module: nn.Module) -> Layers | None:
     """
     # Repeated activations count each time, hence remove_duplicate=False.
     named = list(module.named_modules(remove_duplicate=False))
+    if any(_has_hooks(m) for _, m in named):  # which may compute anything
+        return None
     layers = [(name, m) for name, m in named if type(m) is not nn.Sequential]
     trained = [m for _, m in layers if list(m.parameters())]
     tied = len({id(m) for m in trained}) < len(trained)
-    # A subclass or a hook may compute anything: only exact types are known.
-    known = all(_is_stackable(m) and not _has_hooks(m) for _, m in layers)
-    hooked = any(_has_hooks(m) for _, m in named)
-    if type(module) is not nn.Sequential or tied or hooked or not known:
-        return None
-    return layers
+    # A subclass may compute anything too: only exact types are known.
+    known = all(_is_stackable(m) for _, m in layers)
+    if type(module) is nn.Sequential and known:
+        return None if tied else layers
+    return called_layers(module)
 
 
 def stacked_forward(layers: Layers, params: Mapping[str, Tensor], X: Tensor) -> Tensor:

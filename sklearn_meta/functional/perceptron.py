@@ -348,7 +348,7 @@ class _Outputs(torch.autograd.Function):
     def forward(
         ctx: Any, chain: Chain, names: tuple[str, ...], X: Tensor, *values: Tensor
     ) -> Tensor:
-        """Run forwards."""
+        """Return the outputs (n_tasks, n_rows, n_out) and keep the pass."""
         ctx.names = names
         ctx.traces = forward_pass(chain, dict(zip(names, values, strict=True)), X)
         # The tensor itself would refer to `ctx`, and `ctx` to it, for ever.
@@ -357,7 +357,7 @@ class _Outputs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        """Run backwards."""
+        """Go back from the derivative u by the outputs, which is of their shape."""
         layers = backward_pass(ctx.traces, u)
         found = gradient_of(layers)
         first = layers[0]
@@ -368,7 +368,7 @@ class _Outputs(torch.autograd.Function):
 def _forward_changes(
     tape: Tape, direction: Mapping[str, Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """R{z} and R{h_next} of every layer."""
+    """R{z} and R{h_next} of every layer, each (n_tasks, n_rows, width)."""
     z_changes: list[Tensor] = []
     h_changes: list[Tensor] = []
     for layer in tape.layers:
@@ -384,10 +384,10 @@ def _forward_changes(
 def _evaluate(
     function: Callable[[Tensor, Tensor], Tensor] | None, trace: Trace
 ) -> Tensor | None:
-    """A derivative of a layer's activation; None where it is constant."""
+    """A derivative of an activation, in the shape of z; None where it is constant."""
     return None if function is None else function(trace.z, trace.h_next)
 
 
 def _times(factor: Tensor | None, value: Tensor) -> Tensor:
-    """The product, where None stands for a factor of 1."""
+    """The product of two of one shape, where None stands for a factor of 1."""
     return value if factor is None else factor * value

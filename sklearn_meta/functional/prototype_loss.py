@@ -135,7 +135,7 @@ class _PrototypeLoss(Function):
         log_scale_slope: Tensor,
         raw_prior_weight: Tensor,
     ) -> Tensor:
-        """Return the loss and keep its gradient."""
+        """Return the loss and keep its gradient; shapes as in `prototype_loss`."""
         log_counts = Y_support.sum(1).clamp_min(1).log().unsqueeze(-1)
         scale = torch.exp(log_scale + log_scale_slope * log_counts)
         support = _describe(Y_support, F.softplus(raw_prior_weight), scale)
@@ -153,7 +153,7 @@ class _PrototypeLoss(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        """Hand the gradient out."""
+        """Hand the gradient out; the factor () is that of the loss."""
         of_features, *others = ctx.gradients
         # nearly always 1
         if not is_at_hand(factor) or float(factor) != 1:
@@ -162,7 +162,11 @@ class _PrototypeLoss(Function):
 
 
 def _describe(Y: Tensor, prior_weight: Tensor, scale: Tensor) -> _Support:
-    """Return how prototypes and the mean of the support depend on its features."""
+    """Return how prototypes and the mean of the support depend on its features.
+
+    Y is of shape (n_tasks, n_support, n_classes), with zeros at padding; the weight of
+    the prior is (), the scale broadcasts to (n_tasks, n_classes, 1).
+    """
     counts = Y.sum(1).unsqueeze(-1)
     real = Y.sum(-1).unsqueeze(1)
     of_mean = real / real.sum(-1, keepdim=True).clamp_min(1)
@@ -199,7 +203,7 @@ def _loss_and_gradient(
 
 
 def _locate(support: _Support, features: Tensor) -> _Points:
-    """Compute the prototypes, and look at all from their mean."""
+    """Compute prototypes of features (n_tasks, n_rows, d); look from their mean."""
     n_support = support.weights.shape[-1]
     found = torch.bmm(support.weights, features[:, :n_support])
     origin = found[:, :-1].mean(1, keepdim=True)

@@ -172,13 +172,7 @@ def adapt_by_recursion(
     tensor([[1.],
             [3.]])
     """
-    if not n_steps:
-        return with_task_axis(chain, params, len(X))
-    rates = lr if isinstance(lr, Mapping) else {}
-    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
-    inputs = (*params.values(), *rates.values())
-    adapted = _InnerLoop.apply(plan, X, *inputs)
-    return dict(zip(params, adapted, strict=True))
+    return apply_loop(_InnerLoop, chain, params, X, loss, lr, n_steps, second_order)
 
 
 class Plan(NamedTuple):
@@ -191,6 +185,28 @@ class Plan(NamedTuple):
     second_order: bool
     names: tuple[str, ...]
     rate_names: tuple[str, ...]
+
+
+def apply_loop(
+    inner_loop: type[Function],
+    chain: Chain,
+    params: Mapping[str, Tensor],
+    X: Tensor,
+    loss: InnerLoss,
+    lr: Rates,
+    n_steps: int,
+    second_order: bool,
+) -> Parameters:
+    """Adapted parameters, by a function of a `Plan`, rows, parameters and rates.
+
+    The others, and what is returned, are as of :func:`adapt_by_recursion`.
+    """
+    if not n_steps:
+        return with_task_axis(chain, params, len(X))
+    rates = lr if isinstance(lr, Mapping) else {}
+    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
+    adapted = inner_loop.apply(plan, X, *params.values(), *rates.values())
+    return dict(zip(params, adapted, strict=True))
 
 
 class _InnerLoop(Function):
@@ -280,13 +296,13 @@ def step_down(params: Parameters, tape: Tape, lr: Rates) -> Parameters:
 
 
 def learned_rates(lr: Rates) -> Parameters:
-    """The rates that are tensors."""
+    """The rates that are tensors, each in the shape of its parameter or ()."""
     rates = lr if isinstance(lr, Mapping) else {}
     return {name: rate for name, rate in rates.items() if isinstance(rate, Tensor)}
 
 
 def _rated(v: Mapping[str, Tensor], lr: Rates) -> tuple[Mapping[str, Tensor], float]:
-    """``r v`` as a direction and a factor, which is the rate if all have the same."""
+    """``r v`` (n_tasks, ...) as a direction and a factor: the rate, if all have one."""
     if isinstance(lr, Mapping):
         return {name: lr[name] * value for name, value in v.items()}, 1.0
     return v, lr
@@ -295,13 +311,16 @@ def _rated(v: Mapping[str, Tensor], lr: Rates) -> tuple[Mapping[str, Tensor], fl
 def _subtract_rate_gradient(
     of_rates: Parameters, gradients: Parameters, v: Mapping[str, Tensor]
 ) -> None:
-    """Add a step's share -g v to the gradient of each rate, in place."""
+    """Add a step's share -g v to the gradient of each rate, in place.
+
+    g and v are (n_tasks, ...); the sum is over what a rate has no axis of.
+    """
     for name, total in of_rates.items():
         total -= (gradients[name] * v[name]).sum_to_size(total.shape)
 
 
 def shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
-    """Names of the parameters without an axis of tasks."""
+    """Names of parameters without an axis of tasks: (n_out, n_in) and (n_out,)."""
     n_axes = {f"{name}.weight": 2 for name, _ in chain}
     return {name for name, p in params.items() if p.ndim == n_axes.get(name, 1)}
 
@@ -309,7 +328,7 @@ def shared_names(chain: Chain, params: Mapping[str, Tensor]) -> set[str]:
 def with_task_axis(
     chain: Chain, params: Mapping[str, Tensor], n_tasks: int
 ) -> Parameters:
-    """The parameters with an axis of tasks, as views."""
+    """The parameters with an axis of tasks, (n_tasks, ...), as views."""
     shared = shared_names(chain, params)
     return {
         name: p.expand(n_tasks, *p.shape) if name in shared else p
@@ -320,5 +339,5 @@ def with_task_axis(
 def _sum_over_tasks(
     v: Mapping[str, Tensor], names: Collection[str]
 ) -> dict[str, Tensor]:
-    """The same tensors, those with the names summed over tasks."""
+    """The same tensors (n_tasks, ...), those with the names summed over tasks."""
     return {name: value.sum(0) if name in names else value for name, value in v.items()}

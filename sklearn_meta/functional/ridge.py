@@ -117,7 +117,7 @@ def ridge_leverage(fit: RidgeFit, rows: Tensor) -> Tensor:
 
 
 def _factor(products: Tensor, penalty: Tensor) -> Tensor:
-    """Cholesky factor of products with the penalty on their diagonal."""
+    """Cholesky factor of products (n_tasks, n, n) with a penalty on their diagonal."""
     diagonal = products.diagonal(dim1=-2, dim2=-1)
     ridge = penalty.unsqueeze(-1).expand_as(diagonal)
     return stable_cholesky(products + diag_embed(ridge))

@@ -56,7 +56,7 @@ def _solve_in_c(
     residual: Tensor,
     mask: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The same, one task after another; padding is not read."""
+    """The same, in the same shapes, one task after another; padding is not read."""
     is_whole = bool(mask.all())
     linear, place, noise, target = (
         part.flatten(0, 1).contiguous() if is_whole else part[mask]

@@ -43,7 +43,7 @@ def add_product(base: Tensor, delta: Tensor, h: Tensor, alpha: float) -> Tensor:
 
 
 def add_product_(total: Tensor, delta: Tensor, h: Tensor, alpha: float) -> None:
-    """The same as `add_product`, in place."""
+    """The same as `add_product`, added to the total in place."""
     if delta.shape[-1] > h.shape[-1]:
         add_product_(total.mT, h, delta, alpha)
     elif total.ndim == 2:

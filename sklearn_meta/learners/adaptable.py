@@ -88,7 +88,11 @@ class AdaptableNetwork(Learner):
         return {name: p for name, p in params.items() if id(p) in head}
 
     def _describe_support(self, Y: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """What a prediction needs of the support besides parameters."""
+        """What a prediction needs of the support besides parameters.
+
+        That is "present" (n_tasks, n_classes) of labels Y (n_tasks, n_support,
+        n_classes), or "std" (n_tasks,) by the number of rows in the mask.
+        """
         if self.likelihood == "categorical":
             return {"present": class_counts(Y) > 0}
         log_count = torch.log1p(mask.sum(1).to(Y))
@@ -102,7 +106,7 @@ class AdaptableNetwork(Learner):
         return Noise(self.noise_intercept, self.noise_slope, self.std_floor)
 
     def _logit_scale(self, features: Tensor) -> Tensor:
-        """Factor of the logits of prototypes of so many columns."""
+        """Factor () of the logits of prototypes of so many columns, (..., n)."""
         return self.log_scale.exp() / features.shape[-1]
 
     def _current_rates(self) -> Rates:

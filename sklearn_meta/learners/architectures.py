@@ -17,7 +17,7 @@ from sklearn_meta.learners.parts import (
     unit_scale_mlp,
     zero_last_layer,
 )
-from sklearn_meta.learners.reader import Reader
+from sklearn_meta.learners.reader import MemoryReader, Reader
 from sklearn_meta.learners.recurrent import RecurrentReader
 
 
@@ -58,7 +58,10 @@ class PooledReader(Reader):
         )
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Pool the support rows; a mean loses their number, so it is kept beside."""
+        """Pool the support rows to "context" (n_sets, hidden_size + 1).
+
+        A mean loses their number, so it is kept beside.
+        """
         pooled = embed_and_pool(self.encoder, rows, values, mask)
         return {"context": torch.cat([pooled, log_counts(mask, pooled)], -1)}
 
@@ -68,7 +71,7 @@ class PooledReader(Reader):
         return outputs
 
 
-class AttentiveReader(Reader):
+class AttentiveReader(MemoryReader):
     """Attentive neural process, deterministic path: queries weigh the support rows.
 
     Parameters
@@ -107,7 +110,11 @@ class AttentiveReader(Reader):
         )
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Embed the support rows for attention, and pool them as well."""
+        """Embed the support rows for attention, and pool them as well.
+
+        "keys" and "values" are of shape (n_sets, n, hidden_size), "context" of
+        (n_sets, hidden_size + 1).
+        """
         embedded = self.encoder(torch.cat([rows, values], -1))
         pooled = masked_mean_pool(embedded, mask)
         return {
@@ -116,18 +123,6 @@ class AttentiveReader(Reader):
             "mask": mask,
             "context": torch.cat([pooled, log_counts(mask, pooled)], -1),
         }
-
-    def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Outputs (n_sets, n, n_outputs) of query rows."""
-        found = attend(
-            self.locator(rows),
-            state["keys"],
-            state["values"],
-            state["mask"],
-            self.n_heads,
-        )
-        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
-        return outputs
 
 
 class TransformerReader(Reader):
@@ -178,7 +173,10 @@ class TransformerReader(Reader):
         zero_last_layer(self.decoder)
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Run the support through the blocks; keep each block's keys and values."""
+        """Run the support through the blocks; keep each block's keys and values.
+
+        They are of shape (n_sets, n, hidden_size), "count" of (n_sets, hidden_size).
+        """
         count = self.embed_count(log_counts(mask, rows))
         tokens = self.embed_row(rows) + self.embed_value(values) + count[:, None]
         state = {"mask": mask, "count": count}
@@ -229,7 +227,11 @@ class AttentionBlock(nn.Module):
     def forward(
         self, tokens: Tensor, keys: Tensor, contents: Tensor, mask: Tensor
     ) -> Tensor:
-        """Tokens (n_sets, n, hidden_size) after one look at the support."""
+        """Tokens (n_sets, n, hidden_size) after one look at the support.
+
+        Keys and contents are as of `project`; the mask (n_sets, n_support) is True for
+        rows that are there.
+        """
         queries = self.to_query(self.norm(tokens))
         found = attend(queries, keys, contents, mask, self.n_heads)
         tokens = tokens + self.merge(found)

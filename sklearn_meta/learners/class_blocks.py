@@ -101,7 +101,11 @@ class LocalClassKernelLearner(LaplaceLearner):
         return mask_absent(logits, state["present"])
 
     def _describe(self, X: Tensor, Y: Tensor, mask: Tensor) -> State:
-        """Classes without rows are absent; the count is that of rows per class."""
+        """As of the base class; the count is that of rows per class.
+
+        Classes without rows are absent. "center" (n_tasks, 1, n_coordinates) is the
+        mean of the support.
+        """
         present = class_counts(Y) > 0
         count = mask.sum(1).clamp_min(1)
         shots = (count / present.sum(1).clamp_min(1)).to(X)
@@ -110,11 +114,11 @@ class LocalClassKernelLearner(LaplaceLearner):
         return {"present": present, "log_count": shots.log(), "center": center}
 
     def _rows(self, state: State, X: Tensor) -> Tensor:
-        """Rows as seen from the middle of the support."""
+        """Rows (n_tasks, n_rows, n_coordinates) seen from the support's middle."""
         return self._with_features(X) - state["center"]
 
     def _with_features(self, X: Tensor) -> Tensor:
-        """Rows with the learned features as a last block."""
+        """Rows (n_tasks, n_rows, n_coordinates), learned features as last block."""
         if self.network is None:
             return X
         begin = self.block_size if self.n_blocks > 1 else 0
@@ -122,7 +126,7 @@ class LocalClassKernelLearner(LaplaceLearner):
         return torch.cat([X, apply_rows(self.network, read)], -1)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        """A linear term and a squared exponential for each block."""
+        """A linear and a squared exponential term a block, (n_tasks, n_a, n_b)."""
         terms = [
             linear * (part_a @ part_b.mT) / part_a.shape[-1]
             + rbf * squared_exponential(part_a, part_b, width)
@@ -133,13 +137,13 @@ class LocalClassKernelLearner(LaplaceLearner):
         return torch.stack(terms).sum(0)
 
     def _variance(self, rows: Tensor) -> Tensor:
-        """The diagonal of the kernel."""
+        """The diagonal of the kernel, (n_tasks, n_rows)."""
         linear, rbf, _ = self._weights()
         squares = [block.square().mean(-1) for block in self._blocks(rows)]
         return torch.stack(squares, -1) @ linear + rbf.sum()
 
     def _blocks(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The blocks of rows, with that of the learned features last."""
+        """The blocks of rows, each (n_tasks, n_rows, width), learned features last."""
         size, n_columns = self.block_size, self.block_size * self.n_blocks
         blocks = rows[..., :n_columns].split(size, -1)
         return blocks if self.network is None else (*blocks, rows[..., n_columns:])
@@ -153,7 +157,7 @@ class LocalClassKernelLearner(LaplaceLearner):
         )
 
     def _offset(self, state: State, X: Tensor) -> Tensor:
-        """Every class of the support is as likely as another."""
+        """Classes of the support are alike, (n_tasks, n_rows, n_classes)."""
         present = state["present"]
         zero = X.new_zeros(*X.shape[:-1], present.shape[-1])
         return mask_absent(zero, present)

@@ -99,18 +99,18 @@ class SharedClassKernelLearner(LaplaceLearner):
             self.of_features = LearnedNumbers(linear=0.0, widths=0.0)
 
     def _describe(self, X: Tensor, Y: Tensor, mask: Tensor) -> State:
-        """All classes are present; the count is that of all support rows."""
+        """As of the base class: all are present, the count is that of all rows."""
         present = torch.ones_like(Y.sum(1), dtype=torch.bool)
         return {"present": present, "log_count": mask.sum(1).clamp_min(1).to(X).log()}
 
     def _rows(self, state: State, X: Tensor) -> Tensor:
-        """Rows with the learned features behind."""
+        """Rows (n_tasks, n_rows, n_coordinates) with the learned features behind."""
         if self.network is None:
             return X
         return torch.cat([X, apply_rows(self.network, X)], -1)
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
-        """A constant, a linear term and a squared exponential."""
+        """A constant, a linear term and a squared exponential, (n_tasks, n_a, n_b)."""
         linear = self._scaled(a, "linear") @ self._scaled(b, "linear").mT
         a, b = self._scaled(a, "widths"), self._scaled(b, "widths")
         # its distances are means over coordinates, and these are already
@@ -118,7 +118,7 @@ class SharedClassKernelLearner(LaplaceLearner):
         return self._amplitude("constant") + linear + self._amplitude("rbf") * near
 
     def _variance(self, rows: Tensor) -> Tensor:
-        """The diagonal of the kernel."""
+        """The diagonal of the kernel, (n_tasks, n_rows)."""
         linear = self._scaled(rows, "linear").square().sum(-1)
         return self._amplitude("constant") + linear + self._amplitude("rbf")
 
@@ -128,7 +128,10 @@ class SharedClassKernelLearner(LaplaceLearner):
         return amplitude
 
     def _scaled(self, rows: Tensor, name: str) -> Tensor:
-        """Weighted coordinates, so that squares are means over columns (features)."""
+        """Weighted coordinates (n_tasks, n_rows, n_coordinates).
+
+        Their squares are means over columns, and over learned features.
+        """
         d = self.n_features
         sign = -1 if name == "widths" else 1
         logs = self.numbers(name) + self.of_columns(name)
@@ -139,7 +142,7 @@ class SharedClassKernelLearner(LaplaceLearner):
         return torch.cat([columns, features / math.sqrt(features.shape[-1])], -1)
 
     def _offset(self, state: State, X: Tensor) -> Tensor:
-        """The prior logits of rows."""
+        """The prior logits of rows, (n_tasks, n_rows, n_classes)."""
         if not self.n_offsets:
             prior: Tensor = self.numbers("prior")
             return prior.expand(*X.shape[:-1], -1)

@@ -107,7 +107,30 @@ class DescentLearner(PlannedNetwork):
         offset: Tensor | None,
         visit: Callable[[Params], None] | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Run the inner loop; guarded and first order where nothing looks through."""
+        """Run the inner loop; guarded and first order where nothing looks through.
+
+        Parameters
+        ----------
+        start : dict of str to Tensor
+            Where the tasks start, shared by them or of shape (n_tasks, ...).
+        rows : Tensor of shape (n_tasks, n_support, n_inputs)
+            Encoded support rows.
+        Y, mask : Tensor
+            As of `adapt`.
+        support : dict of str to Tensor
+            As of `_describe_support`.
+        offset : Tensor of shape (n_tasks, n_support, n_outputs) or None
+            Added to the outputs.
+        visit : callable, default=None
+            Called with the parameters after every step.
+
+        Returns
+        -------
+        params : dict of str to Tensor of shape (n_tasks, ...)
+            Where the steps lead.
+        diverged : Tensor of shape (n_tasks,), bool
+            Whether they leave the finite numbers or lead up.
+        """
         if self._is_recursive(start):
             return self._descend_by_formulas(start, rows, Y, mask, support, offset)
         shared = self._network_parameters()
@@ -141,7 +164,7 @@ class DescentLearner(PlannedNetwork):
         support: dict[str, Tensor],
         offset: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Run the inner loop of a perceptron by formulas."""
+        """Run the inner loop of a perceptron by formulas; shapes as in `_descend`."""
         start, lr = self._absorb_scale(start, self._current_rates())
         loss = self._known_loss(Y, mask, support, offset)
         formulas = self._formulas(start)
@@ -177,7 +200,7 @@ class DescentLearner(PlannedNetwork):
         support: dict[str, Tensor],
         offset: Tensor | None,
     ) -> InnerLoss:
-        """Loss of the support rows, for formulas."""
+        """Loss of the support rows, for formulas; shapes as in `_descend`."""
         if self.likelihood == "gaussian":
             return squared_error_loss(Y, mask)
         present = support["present"] if self.head == "prototypes" else None
@@ -189,6 +212,7 @@ class DescentLearner(PlannedNetwork):
         """Parameters and rates of a head whose outputs are the logits themselves.
 
         With logits s (w z + b), steps of rate r on w are steps of rate r s^2 on s w.
+        Shapes are those of `_descend`.
         """
         names = self._head_names()
         if not names:
@@ -204,7 +228,7 @@ class DescentLearner(PlannedNetwork):
 
 
 def _inner_squared_error(outputs: Tensor, Y: Tensor) -> Tensor:
-    """Squared error of the network's only output."""
+    """Squared error of the network's only output, (n_tasks, n_rows)."""
     return squared_error(outputs.squeeze(-1), Y)
 
 
@@ -212,7 +236,7 @@ INNER_LOSSES = {"gaussian": _inner_squared_error, "categorical": categorical_nll
 
 
 def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without a graph."""
+    """The same tensors, of any shape, without a graph."""
     return {
         name: value.detach() if value.requires_grad else value
         for name, value in tensors.items()

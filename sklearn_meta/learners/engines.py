@@ -49,7 +49,7 @@ class PlannedNetwork(AdaptableNetwork):
         self._plan_layers(name)
 
     def _engine_for(self, parameter: Tensor) -> str:
-        """How the inner loop is computed with a parameter like this one."""
+        """How the inner loop is computed with a parameter (...) like this one."""
         if self._engine == "compiled" and not is_served(parameter):
             return "recursion"
         return self._engine
@@ -125,7 +125,11 @@ class PlannedNetwork(AdaptableNetwork):
         return self._engine in FORMULAS and self._chain_names <= params.keys()
 
     def _starting_parameters(self, X: Tensor, Y: Tensor) -> dict[str, Tensor]:
-        """Where the tasks start: meta-parameters and, if any, a head for each task."""
+        """Where the tasks start: meta-parameters and, if any, a head for each task.
+
+        A head has a weight (n_tasks, n_classes, width) and a bias (n_tasks, n_classes).
+        X and Y are support rows as of `adapt`, zero at padding.
+        """
         params = self._chain_parameters() or self._network_parameters()
         if self.head == "prototypes":
             prototypes = class_means(apply_rows(self.network, X), Y)
@@ -135,7 +139,7 @@ class PlannedNetwork(AdaptableNetwork):
         return params
 
     def _encode(self, X: Tensor) -> Tensor:
-        """The part of the network that no task changes, computed once."""
+        """Rows (n_tasks, n_rows, width) after the layers that no task changes."""
         if self.head == "prototypes" and self.adapted == "head":
             return apply_rows(self.network, X)
         return stacked_forward(self._frozen_layers, {}, X)
@@ -159,7 +163,7 @@ class PlannedNetwork(AdaptableNetwork):
         return mask_absent(logits, support["present"])
 
     def _run_network(self, params: dict[str, Tensor], X: Tensor) -> Tensor:
-        """The network with the parameters of every task."""
+        """Outputs (n_tasks, n_rows, n_outputs) with the parameters of every task."""
         if self._engine != "vmap":
             return stacked_forward(self._layers, params, X)
         own = {

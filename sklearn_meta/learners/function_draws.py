@@ -43,8 +43,12 @@ class FunctionDraws:
 
         Parameters
         ----------
-        X_support, Y_support, support_mask : Tensor
-            As of `KernelLearner.adapt`.
+        X_support : Tensor of shape (n_tasks, n_support, n_features)
+            Support rows.
+        Y_support : Tensor of shape (n_tasks, n_support, 1)
+            Targets.
+        support_mask : Tensor of shape (n_tasks, n_support), bool
+            True for a real row.
 
         Returns
         -------

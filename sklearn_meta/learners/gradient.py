@@ -79,10 +79,11 @@ class GradientLearner(DescentLearner):
         How the inner loop is computed. By formulas, for a perceptron under "sgd" and
         without `clip_inner_gradient`: "compiled" in C, where the parameters are float32
         or float64 on the CPU and the package was built with a compiler, else
-        "recursion" in torch. By autograd otherwise, over batched products for a plain
-        `nn.Sequential` ("stacked") or `torch.func.vmap` for any other module. May be
-        set to a later one of them. With some, but not all, of the adapted layers frozen
-        after the learner was built, formulas give way to "stacked".
+        "recursion" in torch. By autograd otherwise, over batched products for a network
+        of known layers, one after another ("stacked"), or `torch.func.vmap` for any
+        other module. May be set to a later one of them. With some, but not all, of the
+        adapted layers frozen after the learner was built, formulas give way to
+        "stacked".
     adapt_steps : int
         Steps that `adapt` takes in evaluation mode, at first `inner_steps`.
 

@@ -92,7 +92,10 @@ class HypernetworkReader(Reader):
         return generator
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Write the weights of each set's network, input width first."""
+        """Write the layers of each set's network.
+
+        They are "weight_i" (n_sets, n_in, n_out) and "bias_i" (n_sets, n_out).
+        """
         pooled = embed_and_pool(self.encoder, rows, values, mask)
         # weights are multiplied layer by layer: a wild support must not make them wild
         pooled = pooled.clamp(-self.CONTEXT_LIMIT, self.CONTEXT_LIMIT)
@@ -117,7 +120,7 @@ class HypernetworkReader(Reader):
         return first @ second.unflatten(-1, (self.RANK, layer.out_features)), bias
 
     def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Run each set's own network over its query rows."""
+        """Outputs (n_sets, n, n_outputs) of each set's own network."""
         for i in range(len(self.shared)):
             rows = nn.functional.gelu(rows) if i else rows
             weight, bias = state[f"weight_{i}"], state[f"bias_{i}"]

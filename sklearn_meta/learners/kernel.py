@@ -174,7 +174,7 @@ class KernelLearner(KernelPrior, Learner):
         support_mask: Tensor,
         X_query: Tensor,
     ) -> LevelMixture:
-        """Adapt and query in one pass."""
+        """Adapt and query in one pass; shapes are those of both."""
         n = X_support.shape[1]
         X = torch.cat([zero_padding(X_support, support_mask), X_query], 1)
         rows, mean, noise = self._describe(self._drop_columns(X))
@@ -306,7 +306,11 @@ class KernelLearner(KernelPrior, Learner):
         noise: Tensor,
         log_weight: Tensor,
     ) -> LevelMixture:
-        """The target's prediction from that of the function at each level."""
+        """The target's prediction from that of the function at each level.
+
+        Mean and noise are of shape (n_tasks, n_query), shift and variance of
+        (n_tasks, n_levels, n_query), the weight of (n_tasks, n_levels).
+        """
         log_level = self._levels().log_level
         noise = noise.unsqueeze(1)
         if log_level is not None:

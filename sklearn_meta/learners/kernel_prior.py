@@ -102,7 +102,7 @@ class KernelPrior(nn.Module):
             n_embedding = sizes[-1]
         else:
             check_row_independent(network)
-            self.body, n_embedding = network, embedding_size(network, n_features)
+            self.body, n_embedding = network, _output_width(network, n_features)
         self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
         if n_moments:
             zero_last_layer(self.heads[-1])
@@ -160,7 +160,11 @@ class KernelPrior(nn.Module):
     def _learned_features(
         self, X: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """Features z and u, None without networks, and what mean and noise read."""
+        """Features z (..., 16) and u (..., 8) of rows, and their moments.
+
+        Features are None without networks. What mean and noise read are the moments,
+        (..., n_moments).
+        """
         if not self.is_deep:
             return None, None, X.new_zeros(*X.shape[:-1], 2)
         linear, place, *moments = self._features(X)
@@ -197,7 +201,7 @@ class KernelPrior(nn.Module):
         return Levels(self.level_numbers("log_level"), self.level_numbers("logit"))
 
     def _drop_columns(self, X: Tensor) -> Tensor:
-        """Set columns of whole training episodes to zero."""
+        """Set columns of whole training episodes (n_tasks, n_rows, n) to zero."""
         if not (self.training and self.feature_dropout):
             return X
         keep = torch.rand(len(X), 1, X.shape[-1], device=X.device)
@@ -206,7 +210,7 @@ class KernelPrior(nn.Module):
         return X * keep
 
 
-def embedding_size(network: nn.Module, n_features: int) -> int:
+def _output_width(network: nn.Module, n_features: int) -> int:
     """Width of a network's output, from its last linear layer or by trying it."""
     size = output_size(network)
     if size is None:

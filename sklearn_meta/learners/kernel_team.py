@@ -100,7 +100,7 @@ def _heads(learner: KernelLearner) -> list[Tensor]:
 
 
 def _stacked(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    """Stack what each member has, if it has it."""
+    """Stack what each member has, if it has it: (n_members, ...)."""
     found = [part.detach() for part in parts if part is not None]
     return torch.stack(found) if found else None
 

@@ -159,7 +159,7 @@ class LatentProcessLearner(ProcessLearner):
         return mixture_nll(row_loss, query_mask)
 
     def _mixture(self, state: dict[str, Tensor], X_query: Tensor) -> Tensor | Gaussian:
-        """The prediction of some rows."""
+        """The prediction of rows (n_tasks, n_query, n_features)."""
         samples = self._query_samples(state, X_query)
         if isinstance(samples, Gaussian):
             return gaussian_moments(samples)
@@ -184,7 +184,7 @@ class LatentProcessLearner(ProcessLearner):
     def _query_samples(
         self, state: dict[str, Tensor], X_query: Tensor
     ) -> Tensor | Gaussian:
-        """The prediction given each sample, an axis of samples after that of tasks."""
+        """The prediction given each sample, (n_tasks, n_samples, n_query, ...)."""
         # To the reader each sample's rows are rows like others, and as independent.
         rows = X_query.repeat(1, self.n_samples, 1)
         return _each(
@@ -228,7 +228,10 @@ class LatentReader(Reader):
         self.register_buffer("nodes", torch.cat([half, -half]))
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Read the support, and place the samples of the latent vector."""
+        """Read the support, and place the samples of the latent vector.
+
+        "latent" is of shape (n_sets, n_samples, latent_size).
+        """
         embedded = self.encoder(torch.cat([rows, values], -1))
         pooled = masked_mean_pool(embedded, mask)
         context = torch.cat([pooled, log_counts(mask, pooled)], -1)
@@ -240,7 +243,7 @@ class LatentReader(Reader):
         return {**state, "latent": latent, "latent_mean": mean, "latent_std": std}
 
     def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Outputs of query rows, which lie sample by sample."""
+        """Outputs (n_sets, n_samples * n, n_outputs), sample by sample."""
         latent = state["latent"]  # (n_sets, n_samples, latent_size)
         n_query = rows.shape[1] // latent.shape[1]
         latent = latent.repeat_interleave(n_query, 1)
@@ -250,7 +253,7 @@ class LatentReader(Reader):
 def _each(
     prediction: Tensor | Gaussian, change: Callable[[Tensor], Tensor]
 ) -> Tensor | Gaussian:
-    """A prediction with its tensors changed."""
+    """A prediction with its tensors, of any shape, changed."""
     if isinstance(prediction, Gaussian):
         return Gaussian(change(prediction.mean), change(prediction.std))
     return change(prediction)

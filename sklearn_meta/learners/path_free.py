@@ -66,7 +66,10 @@ class PathFreeLearner(GradientLearner):
         offset: Tensor | None,
         visit: Callable[[Params], None] | None = None,
     ) -> tuple[Params, Tensor]:
-        """Run the inner loop, guarded against steps that diverge."""
+        """Run the inner loop, guarded against steps that diverge.
+
+        Shapes are those of the base class.
+        """
         start = self._stacked_start(start, len(rows))
         support = Support(rows, Y, mask, state, offset)
         with torch.set_grad_enabled(not self._is_recursive(start)):

@@ -221,12 +221,15 @@ default="cnp"
         return READERS[self.architecture](n_inputs, n_values, n_answers, *sizes)
 
     def _encode(self, X: Tensor) -> Tensor:
-        """Rows as the reader sees them."""
+        """Rows (n_tasks, n_rows, n_inputs) as the reader sees them."""
         return X if self.encoder is None else apply_rows(self.encoder, X)
 
 
 def _repeat(rows: Tensor, n_copies: int) -> Tensor:
-    """Each set so many times; as it is for one, since a copy would cost a layer."""
+    """Each set of rows (n_sets, n, width) so many times, one after another.
+
+    As it is for one, since a copy would cost a layer.
+    """
     return rows if n_copies == 1 else rows.repeat_interleave(n_copies, 0)
 
 

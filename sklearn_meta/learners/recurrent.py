@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.functional import attend
 from sklearn_meta.learners.parts import (
     SplitDecoder,
     State,
     log_counts,
     unit_scale_mlp,
 )
-from sklearn_meta.learners.reader import Reader
+from sklearn_meta.learners.reader import MemoryReader
 
 
-class RecurrentReader(Reader):
+class RecurrentReader(MemoryReader):
     """A recurrent network that reads support rows with their labels, one by one.
 
     What it says after each row goes into a memory, which queries read by content. Since
@@ -78,7 +77,11 @@ class RecurrentReader(Reader):
         self.register_buffer("directions", directions)
 
     def read(self, rows: Tensor, values: Tensor, mask: Tensor) -> State:
-        """Read each support in every order; keep all steps and the mean last one."""
+        """Read each support in every order; keep all steps and the mean last one.
+
+        "keys" and "values" are of shape (n_sets, n_steps, hidden_size), "context" of
+        (n_sets, hidden_size + 1).
+        """
         joined = torch.cat([rows, values], -1)
         order = self._orders(joined, mask)  # (n_sets * N_ORDERS, n_support)
         tokens = _rows_in_order(self.encoder(joined), order)
@@ -95,27 +98,18 @@ class RecurrentReader(Reader):
             "context": torch.cat([last.mean(1), log_counts(mask, rows)], -1),
         }
 
-    def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Outputs (n_sets, n, n_outputs) of query rows, which read the memory."""
-        found = attend(
-            self.locator(rows),
-            state["keys"],
-            state["values"],
-            state["mask"],
-            self.n_heads,
-        )
-        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
-        return outputs
-
     def _orders(self, joined: Tensor, mask: Tensor) -> Tensor:
-        """Sort the rows of each set along each direction, padding last."""
+        """Sort rows (n_sets, n, width) along each direction, (n_sets * n_orders, n).
+
+        Padding comes last.
+        """
         # a sum of products, whose rounding does not depend on the size of the stack
         places = (joined.unsqueeze(1) * self.directions[:, None]).sum(-1)
         places = places.masked_fill(~mask.unsqueeze(1), torch.inf)
         return places.argsort(-1).flatten(0, 1)
 
     def _run(self, tokens: Tensor) -> Tensor:
-        """Return what the controller says after each row."""
+        """Return what the controller says after each row, (n_sets * n_orders, n, d)."""
         if tokens.shape[1] == 0:
             return tokens
         steps: Tensor = self.controller(tokens)[0]

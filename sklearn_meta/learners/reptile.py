@@ -164,7 +164,10 @@ class ReptileLearner(PathFreeLearner):
         return masked_task_mean(row_loss, query_mask) + (pull - pull.detach())
 
     def _pull(self, X: Tensor, Y: Tensor, mask: Tensor) -> Tensor:
-        """Half the squared distance to where tasks end, over the inner rate."""
+        """Half the squared distance () to where tasks end, over the inner rate.
+
+        Rows, targets and mask are as of `adapt`.
+        """
         shared = self._network_parameters()
         with torch.no_grad():
             state = self._describe_support(Y, mask)

@@ -17,12 +17,12 @@ from sklearn_meta.functional import (
     fit_ridge,
     last_columns,
     mask_absent,
-    output_size,
     ridge_leverage,
     unbounded_std,
     zero_padding,
 )
 from sklearn_meta.learners.contract import Learner
+from sklearn_meta.learners.parts import embedding_width
 
 _LIKELIHOODS = ("gaussian", "categorical")
 # a penalty of nothing would let a single row own the weights
@@ -119,7 +119,7 @@ class RidgeLearner(Learner):
         n_outputs = 1 if likelihood == "gaussian" else n_shared_classes
         self.embedding_size = embedding_size
         if n_outputs is not None:
-            self.embedding_size = embedding_size or _embedding_size(network)
+            self.embedding_size = embedding_size or embedding_width(network, "The head")
             self.head = nn.Linear(self.embedding_size, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
@@ -211,7 +211,7 @@ class RidgeLearner(Learner):
         return features / math.sqrt(features.shape[-1])
 
     def _with_constant(self, features: Tensor) -> Tensor:
-        """Features with a learned constant, for the level of the task."""
+        """Features (n_tasks, n_rows, n) with a learned constant, for the level."""
         constant = self.log_constant.exp().expand(*features.shape[:-1], 1)
         return torch.cat([features, constant], -1)
 
@@ -222,7 +222,10 @@ class RidgeLearner(Learner):
         return _PENALTY_FLOOR + (_SPEED * log_penalty).exp()
 
     def _base(self, X: Tensor, features: Tensor, like: Tensor) -> Tensor:
-        """Return outputs of the head of all tasks, counted from the offset."""
+        """Return outputs (n_tasks, n_rows, n_outputs) of the head of all tasks.
+
+        They are counted from the offset, the last columns of X; zero without a head.
+        """
         if not hasattr(self, "head"):
             return torch.zeros_like(like)
         return add_offset(self.head(features), last_columns(X, self.n_offsets))
@@ -230,7 +233,10 @@ class RidgeLearner(Learner):
     def _expected(
         self, X: Tensor, features: Tensor, Y: Tensor, present: Tensor
     ) -> Tensor:
-        """Return targets that the head of all tasks expects; else all classes alike."""
+        """Return targets that the head of all tasks expects, in the shape of Y.
+
+        Without a head all classes in ``present`` (n_tasks, n_classes) are alike.
+        """
         base = self._base(X, features, Y)
         if self.likelihood == "gaussian":
             return base
@@ -255,14 +261,3 @@ def _check_options(
             f"n_offsets must be 0 or n_shared_classes; got {n_offsets=} and "
             f"{n_shared_classes=}."
         )
-
-
-def _embedding_size(network: nn.Module) -> int:
-    """Width of the embedding, or an error that says how to give it."""
-    size = output_size(network)
-    if size is None:
-        raise ValueError(
-            "The head needs the width of the embedding, which cannot be read from "
-            f"{type(network).__name__}: it has no nn.Linear layer. Pass embedding_size."
-        )
-    return size

@@ -76,7 +76,7 @@ def score_together(
 
 
 def _join_rows(rows: list[np.ndarray], sizes: list[int]) -> np.ndarray:
-    """Turn row numbers within each task into row numbers of the flat table."""
+    """Turn row numbers within each task into row numbers (n,) of the flat table."""
     starts = np.cumsum(sizes) - sizes
     return np.concatenate([own + at for own, at in zip(rows, starts, strict=True)])
 

@@ -61,7 +61,7 @@ def paired_comparison(a: Any, b: Any) -> Bunch:
 
 
 def mean_and_interval(scores: np.ndarray) -> dict[str, Any]:
-    """Return the mean over tasks, its standard error and its 95 % interval."""
+    """Return the mean of scores (n_tasks,), its standard error and 95 % interval."""
     scores = scores[~np.isnan(scores)]
     n = len(scores)
     if n < 2:  # the spread between tasks is unknown

@@ -371,7 +371,7 @@ def _check_scoring(scoring: Any) -> None:
 
 
 def _nanmean(scores: np.ndarray) -> np.ndarray:
-    """Return the mean over the first axis of what is not nan; nan if all is."""
+    """Return the mean over episodes of scores (n_episodes, n_tasks); nan if all are."""
     defined = ~np.isnan(scores)
     total = np.where(defined, scores, 0.0).sum(axis=0)
     counts = defined.sum(axis=0)

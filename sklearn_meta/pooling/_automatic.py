@@ -108,7 +108,7 @@ def _best_boosting(rows: TaskRows, classes: np.ndarray | None, seed: int) -> Can
 def _staged_out_of_fold(
     estimator: Any, rows: TaskRows, folds: list, classes: np.ndarray | None
 ) -> np.ndarray:
-    """Return what more and more trees say of tasks left out, stages first.
+    """Return what more and more trees say of tasks left out, (n_stages, n_rows, ...).
 
     All numbers of trees are tried at the cost of the largest.
     """
@@ -139,7 +139,7 @@ def _every(stages: Any) -> Any:
 
 
 def _loss(said: np.ndarray, y: np.ndarray, classes: np.ndarray | None) -> float:
-    """Return the mean squared error or the log-loss per row."""
+    """Return the mean squared error of (n_rows,) or log-loss of (n_rows, n_classes)."""
     if classes is None:
         return float(np.mean((said - y) ** 2))
     own = said[np.arange(len(y)), np.searchsorted(classes, y)]

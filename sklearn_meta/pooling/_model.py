@@ -75,7 +75,7 @@ class PooledModel(NamedTuple):
 
 
 def as_columns(said: np.ndarray) -> np.ndarray:
-    """Return predictions as one column, probabilities as centred logarithms."""
+    """Return predictions (n_rows,) as a column, probabilities as centred logarithms."""
     if said.ndim == 1:
         return said[:, None]
     logs = np.log(said.clip(SMALLEST_PROBABILITY, 1))
