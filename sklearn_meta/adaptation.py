@@ -1,7 +1,7 @@
 """Adapt anything that scikit-learn can fit to a new task, or to many at once."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -192,9 +192,16 @@ def without_support(obj: Any) -> Any:
 
 def innermost(obj: Any) -> Any:
     """Return the estimator at the end of any nesting of known composites."""
+    *_, last = nested(obj)
+    return last
+
+
+def nested(obj: Any) -> Iterator[Any]:
+    """Yield an object, what it holds if it is a known composite, and so on."""
+    yield obj
     while (composite := _open(obj)) is not None:
         obj = composite.inner
-    return obj
+        yield obj
 
 
 class _Composite(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import is_regressor
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
@@ -224,6 +225,15 @@ def test_adaptation_when_model_tells_no_std_then_draws_lines_only(tasks):
     assert labels == ["all", "after", "support"]
 
 
+def test_adaptation_when_the_target_is_transformed_then_draws_lines_only(tasks):
+    # scikit-learn's wrapper turns means back, and knows of nothing else.
+    target = TransformedTargetRegressor(ShiftRegressor(), transformer=StandardScaler())
+    model = make_meta_pipeline(StandardScaler(), target).fit(tasks)
+    X, y = tasks[0]
+    display = AdaptationDisplay.from_estimator(model, X[:4], y[:4])
+    assert list(display.lines_) == ["after"] and display.bands_ == {}
+
+
 def test_adaptation_when_rows_are_a_frame_then_the_feature_has_a_name(tasks):
     # And a pipeline is reached into, to show what it says before.
     frames = [(pd.DataFrame({"dose": X[:, 0], "age": X[:, 1]}), y) for X, y in tasks]
@@ -245,6 +255,15 @@ def test_rows_along_when_features_are_of_all_kinds_then_holds_typical_ones():
     assert grid.tolist() == rows["x"].tolist() == [1.0, 5.0, 9.0]
     assert rows[["site", "n"]].to_numpy().tolist() == [["b", 3.0]] * 3
     assert list(rows.columns) == list(frame.columns)
+
+
+def test_rows_along_when_frame_or_array_then_queries_count_among_the_typical():
+    # The other features are typical of all rows that are drawn.
+    support = pd.DataFrame({"x": [0.0, 1.0], "age": [10.0, 20.0]})
+    query = pd.DataFrame({"x": [2.0] * 3, "age": [40.0] * 3})
+    _, rows = _rows_along([support, query], 0, 2)
+    _, table = _rows_along([support.to_numpy(), query.to_numpy()], 0, 2)
+    assert rows["age"].tolist() == table[:, 1].tolist() == [40.0, 40.0]
 
 
 @pytest.mark.parametrize("feature", ["height", 2, -1, None])

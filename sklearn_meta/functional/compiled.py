@@ -21,7 +21,12 @@ from sklearn_meta.functional.evaluation import evaluate_by_formulas
 from sklearn_meta.functional.inner_loop import Rates, descend
 from sklearn_meta.functional.outer_gradient import OuterGradient
 from sklearn_meta.functional.perceptron import Chain, Parameters, run_perceptron
-from sklearn_meta.functional.recursion import Plan, learned_rates, with_task_axis
+from sklearn_meta.functional.recursion import (
+    Plan,
+    apply_loop,
+    learned_rates,
+    with_task_axis,
+)
 
 
 def compiled_outer_gradient(
@@ -242,13 +247,7 @@ def compiled_adapt(
     dict of str to Tensor of shape (n_tasks, ...)
         Adapted parameters. Gradients reach `params`, `X` and `lr`.
     """
-    if not n_steps:
-        return with_task_axis(chain, params, len(X))
-    rates = lr if isinstance(lr, Mapping) else {}
-    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
-    inputs = (*params.values(), *rates.values())
-    adapted = _InnerLoop.apply(plan, X, *inputs)
-    return dict(zip(params, adapted, strict=True))
+    return apply_loop(_InnerLoop, chain, params, X, loss, lr, n_steps, second_order)
 
 
 class _InnerLoop(Function):

@@ -172,13 +172,7 @@ def adapt_by_recursion(
     tensor([[1.],
             [3.]])
     """
-    if not n_steps:
-        return with_task_axis(chain, params, len(X))
-    rates = lr if isinstance(lr, Mapping) else {}
-    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
-    inputs = (*params.values(), *rates.values())
-    adapted = _InnerLoop.apply(plan, X, *inputs)
-    return dict(zip(params, adapted, strict=True))
+    return apply_loop(_InnerLoop, chain, params, X, loss, lr, n_steps, second_order)
 
 
 class Plan(NamedTuple):
@@ -191,6 +185,28 @@ class Plan(NamedTuple):
     second_order: bool
     names: tuple[str, ...]
     rate_names: tuple[str, ...]
+
+
+def apply_loop(
+    inner_loop: type[Function],
+    chain: Chain,
+    params: Mapping[str, Tensor],
+    X: Tensor,
+    loss: InnerLoss,
+    lr: Rates,
+    n_steps: int,
+    second_order: bool,
+) -> Parameters:
+    """Adapted parameters, by a function of a `Plan`, rows, parameters and rates.
+
+    The others, and what is returned, are as of :func:`adapt_by_recursion`.
+    """
+    if not n_steps:
+        return with_task_axis(chain, params, len(X))
+    rates = lr if isinstance(lr, Mapping) else {}
+    plan = Plan(chain, loss, lr, n_steps, second_order, tuple(params), tuple(rates))
+    adapted = inner_loop.apply(plan, X, *params.values(), *rates.values())
+    return dict(zip(params, adapted, strict=True))
 
 
 class _InnerLoop(Function):

@@ -4,10 +4,12 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import is_regressor
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.utils import _safe_indexing
 
-from sklearn_meta.adaptation import adapt, has_prior, without_support
+from sklearn_meta.adaptation import adapt, has_prior, nested, without_support
 from sklearn_meta.inspection._figure import axes_for
+from sklearn_meta.tasks._stack import TableStack
 
 # bands are mean ± so many standard deviations: 95 % of a Gaussian
 BAND_WIDTH = 1.96
@@ -273,15 +275,17 @@ def _rows_along(tables: list, position: int, resolution: int) -> tuple[np.ndarra
     """Return a grid of one feature, and rows that differ in this feature only."""
     values = np.concatenate([_column(X, position) for X in tables])
     grid = np.linspace(values.min(), values.max(), resolution)
-    first = _as_table(tables[0])
-    if not hasattr(first, "iloc"):
-        typical = np.median(np.concatenate([np.asarray(X) for X in tables]), axis=0)
-        rows = np.tile(typical, (resolution, 1))
+    stack = TableStack()
+    for table, name in zip(tables, ("support", "query"), strict=False):
+        stack.add(_as_table(table), name)
+    table = stack.merge()
+    if not hasattr(table, "iloc"):
+        rows = np.tile(np.median(table, axis=0), (resolution, 1))
         rows[:, position] = grid
         return grid, rows
-    rows = first.iloc[np.zeros(resolution, int)].reset_index(drop=True)
+    rows = table.iloc[np.zeros(resolution, int)].reset_index(drop=True)
     for name in rows.columns:
-        column = _safe_indexing(first, name, axis=1)
+        column = _safe_indexing(table, name, axis=1)
         numeric = column.dtype.kind in "iufb"
         rows[name] = column.median() if numeric else column.mode().iloc[0]
     rows[rows.columns[position]] = grid
@@ -290,6 +294,8 @@ def _rows_along(tables: list, position: int, resolution: int) -> tuple[np.ndarra
 
 def _predict(model: Any, rows: Any) -> Curve:
     """Return mean and, where the model tells it, standard deviation of rows."""
+    if any(isinstance(part, TransformedTargetRegressor) for part in nested(model)):
+        return Curve(model.predict(rows), None)  # it transforms means only
     try:
         return Curve(*model.predict(rows, return_std=True))
     except TypeError:  # its `predict` knows no such argument

@@ -17,7 +17,7 @@ from sklearn_meta.learners.parts import (
     unit_scale_mlp,
     zero_last_layer,
 )
-from sklearn_meta.learners.reader import Reader
+from sklearn_meta.learners.reader import MemoryReader, Reader
 from sklearn_meta.learners.recurrent import RecurrentReader
 
 
@@ -71,7 +71,7 @@ class PooledReader(Reader):
         return outputs
 
 
-class AttentiveReader(Reader):
+class AttentiveReader(MemoryReader):
     """Attentive neural process, deterministic path: queries weigh the support rows.
 
     Parameters
@@ -123,18 +123,6 @@ class AttentiveReader(Reader):
             "mask": mask,
             "context": torch.cat([pooled, log_counts(mask, pooled)], -1),
         }
-
-    def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Outputs (n_sets, n, n_outputs) of query rows."""
-        found = attend(
-            self.locator(rows),
-            state["keys"],
-            state["values"],
-            state["mask"],
-            self.n_heads,
-        )
-        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
-        return outputs
 
 
 class TransformerReader(Reader):

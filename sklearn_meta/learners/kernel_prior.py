@@ -102,7 +102,7 @@ class KernelPrior(nn.Module):
             n_embedding = sizes[-1]
         else:
             check_row_independent(network)
-            self.body, n_embedding = network, embedding_size(network, n_features)
+            self.body, n_embedding = network, _output_width(network, n_features)
         self.heads = nn.ModuleList(nn.Linear(n_embedding, width) for width in widths)
         if n_moments:
             zero_last_layer(self.heads[-1])
@@ -210,7 +210,7 @@ class KernelPrior(nn.Module):
         return X * keep
 
 
-def embedding_size(network: nn.Module, n_features: int) -> int:
+def _output_width(network: nn.Module, n_features: int) -> int:
     """Width of a network's output, from its last linear layer or by trying it."""
     size = output_size(network)
     if size is None:

@@ -20,13 +20,13 @@ from sklearn_meta.functional import (
     mahalanobis,
     mask_absent,
     masked_task_mean,
-    output_size,
     squared_euclidean,
     unbounded_std,
     zero_padding,
 )
 from sklearn_meta.functional.prototype_loss import prototype_loss
 from sklearn_meta.learners.contract import Learner
+from sklearn_meta.learners.parts import embedding_width
 from sklearn_meta.learners.steady import steady_from
 
 _DISTANCES = ("euclidean", "cosine", "mahalanobis")
@@ -126,8 +126,8 @@ class PrototypeLearner(Learner):
         raw = unbounded_std(_INITIAL_PRIOR_WEIGHT, floor=0.0)
         self.raw_prior_weight = nn.Parameter(torch.tensor(raw))
         if n_shared_classes is not None:
-            size = embedding_size or _embedding_size(network)
-            self.shared_prototypes = nn.Parameter(torch.zeros(n_shared_classes, size))
+            width = embedding_size or embedding_width(network, "n_shared_classes")
+            self.shared_prototypes = nn.Parameter(torch.zeros(n_shared_classes, width))
 
     def adapt(
         self, X_support: Tensor, Y_support: Tensor, support_mask: Tensor
@@ -284,15 +284,3 @@ def _row_weights(mask: Tensor, like: Tensor) -> Tensor:
     """Weights (n_tasks, n_rows) of rows in `masked_task_mean`."""
     n_tasks = mask.any(1).sum().clamp_min(1)
     return mask.to(like) / (n_tasks * mask.sum(1, keepdim=True).clamp_min(1))
-
-
-def _embedding_size(network: nn.Module) -> int:
-    """Width of the embedding, or an error that says how to give it."""
-    size = output_size(network)
-    if size is None:
-        raise ValueError(
-            "n_shared_classes needs the width of the embedding, which cannot be read "
-            f"from {type(network).__name__}: it has no nn.Linear layer. Pass "
-            "embedding_size."
-        )
-    return size

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.functional import build_mlp, masked_mean_pool
+from sklearn_meta.functional import build_mlp, masked_mean_pool, output_size
 
 State = dict[str, Tensor]
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -143,3 +143,14 @@ def zero_last_layer(network: nn.Module) -> None:
     last = layers_of(nn.Linear, network.modules())[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
+
+
+def embedding_width(network: nn.Module, reader: str) -> int:
+    """Width of a network's output, or an error that says what needs it."""
+    width = output_size(network)
+    if width is None:
+        raise ValueError(
+            f"{reader} needs the width of the embedding, which cannot be read from "
+            f"{type(network).__name__}: it has no nn.Linear layer. Pass embedding_size."
+        )
+    return width

@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
-from sklearn_meta.learners.parts import State
+from sklearn_meta.functional import attend
+from sklearn_meta.learners.parts import SplitDecoder, State
 
 
 class Reader(nn.Module, ABC):
@@ -48,3 +50,27 @@ class Reader(nn.Module, ABC):
         Tensor of shape (n_sets, n, n_outputs)
             Outputs.
         """
+
+
+class MemoryReader(Reader):
+    """A reader whose queries look up the support by content, with attention.
+
+    `read` gives a state of "keys" and "values" (n_sets, n, hidden_size), their "mask"
+    (n_sets, n), and a "context" (n_sets, hidden_size + 1).
+    """
+
+    locator: nn.Module  # of rows to keys, for support and queries alike
+    decoder: SplitDecoder
+    n_heads: int
+
+    def answer(self, state: State, rows: Tensor) -> Tensor:
+        """Outputs (n_sets, n, n_outputs) of query rows, which read the memory."""
+        found = attend(
+            self.locator(rows),
+            state["keys"],
+            state["values"],
+            state["mask"],
+            self.n_heads,
+        )
+        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
+        return outputs

@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from sklearn_meta.functional import attend
 from sklearn_meta.learners.parts import (
     SplitDecoder,
     State,
     log_counts,
     unit_scale_mlp,
 )
-from sklearn_meta.learners.reader import Reader
+from sklearn_meta.learners.reader import MemoryReader
 
 
-class RecurrentReader(Reader):
+class RecurrentReader(MemoryReader):
     """A recurrent network that reads support rows with their labels, one by one.
 
     What it says after each row goes into a memory, which queries read by content. Since
@@ -98,18 +97,6 @@ class RecurrentReader(Reader):
             "mask": in_order.reshape(n_sets, n_steps),
             "context": torch.cat([last.mean(1), log_counts(mask, rows)], -1),
         }
-
-    def answer(self, state: State, rows: Tensor) -> Tensor:
-        """Outputs (n_sets, n, n_outputs) of query rows, which read the memory."""
-        found = attend(
-            self.locator(rows),
-            state["keys"],
-            state["values"],
-            state["mask"],
-            self.n_heads,
-        )
-        outputs: Tensor = self.decoder(torch.cat([rows, found], -1), state["context"])
-        return outputs
 
     def _orders(self, joined: Tensor, mask: Tensor) -> Tensor:
         """Sort rows (n_sets, n, width) along each direction, (n_sets * n_orders, n).

@@ -17,12 +17,12 @@ from sklearn_meta.functional import (
     fit_ridge,
     last_columns,
     mask_absent,
-    output_size,
     ridge_leverage,
     unbounded_std,
     zero_padding,
 )
 from sklearn_meta.learners.contract import Learner
+from sklearn_meta.learners.parts import embedding_width
 
 _LIKELIHOODS = ("gaussian", "categorical")
 # a penalty of nothing would let a single row own the weights
@@ -119,7 +119,7 @@ class RidgeLearner(Learner):
         n_outputs = 1 if likelihood == "gaussian" else n_shared_classes
         self.embedding_size = embedding_size
         if n_outputs is not None:
-            self.embedding_size = embedding_size or _embedding_size(network)
+            self.embedding_size = embedding_size or embedding_width(network, "The head")
             self.head = nn.Linear(self.embedding_size, n_outputs)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
@@ -261,14 +261,3 @@ def _check_options(
             f"n_offsets must be 0 or n_shared_classes; got {n_offsets=} and "
             f"{n_shared_classes=}."
         )
-
-
-def _embedding_size(network: nn.Module) -> int:
-    """Width of the embedding, or an error that says how to give it."""
-    size = output_size(network)
-    if size is None:
-        raise ValueError(
-            "The head needs the width of the embedding, which cannot be read from "
-            f"{type(network).__name__}: it has no nn.Linear layer. Pass embedding_size."
-        )
-    return size

@@ -127,6 +127,8 @@ class OuterLoop:
             net.optimizer_.load_state_dict(optimizer_state)
         with net.precision.of_loop():
             net.partial_fit(stream)
+        # net and graph hold each other, and the graph memory of the GPU
+        net.graph = None
         scores = (
             None
             if validation is None
@@ -268,7 +270,7 @@ class _ChunkNet(NeuralNet):
     def _repeated_losses(
         self, graph: StepGraph, batch: EpisodeRows
     ) -> Iterator[Tensor]:
-        """The same of steps that a device repeats."""
+        """Take the same steps, of which a device repeats all but the first."""
         n_steps = len(batch.support) // self.loop.meta_batch_size
         rates = [self.loop.rate(self.n_steps + i) for i in range(n_steps)]
         graph.open_chunk(batch, rates, self.parameters_)
