@@ -208,6 +208,9 @@ class FewShotSplit(BaseCrossValidator):
         Whether rows are drawn and counted per class. None: yes if ``y`` holds class
         labels; where these are shared by all tasks pass False, see the Notes of
         :func:`~sklearn_meta.metrics.few_shot_scorer`.
+    order : {"random", "first"}, default="random"
+        "first" takes the first rows of each held-out task as support, for tables that
+        grow in time.
     random_state : int, RandomState instance or None, default=None
         Deals the tasks to folds and draws their rows.
 
@@ -243,6 +246,7 @@ class FewShotSplit(BaseCrossValidator):
         n_shots: int = 5,
         n_queries: int | None = None,
         stratify: bool | None = None,
+        order: str = "random",
         random_state: Any = None,
     ) -> None:
         self.n_splits = n_splits
@@ -250,6 +254,7 @@ class FewShotSplit(BaseCrossValidator):
         self.n_shots = n_shots
         self.n_queries = n_queries
         self.stratify = stratify
+        self.order = order
         self.random_state = random_state
 
     def split(
@@ -281,8 +286,8 @@ class FewShotSplit(BaseCrossValidator):
         y = np.asarray(y)
         stratify = has_class_labels(y) if self.stratify is None else self.stratify
         random_state = check_random_state(self.random_state)
-        order = random_state.permutation(len(names))
-        for held_out in np.array_split(order, self.n_splits):
+        shuffled = random_state.permutation(len(names))
+        for held_out in np.array_split(shuffled, self.n_splits):
             support, query = [], []
             for task in held_out:
                 rows = np.flatnonzero(codes == task)
@@ -291,6 +296,7 @@ class FewShotSplit(BaseCrossValidator):
                     n_shots=self.n_shots,
                     n_queries=self.n_queries,
                     stratify=stratify,
+                    order=self.order,
                     random_state=random_state,
                     name=names[task],
                 )

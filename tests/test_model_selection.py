@@ -186,6 +186,15 @@ def test_few_shot_split_when_seed_is_fixed_then_splits_are_the_same(flat):
     assert first == again != other
 
 
+def test_few_shot_split_when_order_is_first_then_supports_come_first(flat):
+    # Of a table that grows in time the later rows are not known yet.
+    X, y = flat
+    for train, test in FewShotSplit(2, n_shots=3, order="first").split(X, y):
+        for task in np.unique(X[test, -1]):
+            rows = np.flatnonzero(X[:, -1] == task)
+            assert rows[:3].tolist() == [row for row in rows if row in train]
+
+
 def test_few_shot_split_when_it_cannot_split_then_says_why(flat):
     # The message names the task, the column or the other route.
     X, y = flat
@@ -195,6 +204,8 @@ def test_few_shot_split_when_it_cannot_split_then_says_why(flat):
         list(FewShotSplit(7).split(X, y))
     with pytest.raises(ValueError, match=r"scoring=few_shot_scorer"):
         list(FewShotSplit(2).split(regression_tasks()))
+    with pytest.raises(ValueError, match="'random' or 'first', got 'last'"):
+        list(FewShotSplit(2, order="last").split(X, y))
 
 
 def test_few_shot_split_when_lengths_differ_then_says_both(flat):

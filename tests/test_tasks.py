@@ -363,6 +363,7 @@ def test_few_shot_split_when_seeded_gives_the_same_rows():
         ({"n_shots": 4}, r"The task has 3 rows of class 'a'; 4 are needed"),
         ({"n_shots": 2, "n_queries": 2}, "n_shots=2 and n_queries=2. Lower n_shots"),
         ({"n_shots": 6, "stratify": False}, "has 6 rows; 7 are needed"),
+        ({"n_shots": 3}, "has 6 rows, and n_shots=3 of each class are all of them: no"),
     ],
     ids=str,
 )
@@ -370,6 +371,13 @@ def test_few_shot_split_when_rows_do_not_suffice_says_how_many(params, match):
     """With what to do."""
     with pytest.raises(ValueError, match=match):
         few_shot_split(np.zeros((6, 1)), np.array(list("aaabbb")), **params)
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_few_shot_split_when_there_is_no_row_says_so(stratify):
+    """There is no class to count rows of, and a message all the same."""
+    with pytest.raises(ValueError, match="The task has 0 rows; . are needed for n_sho"):
+        few_shot_split(np.zeros((0, 1)), np.zeros(0, str), stratify=stratify)
 
 
 def test_few_shot_split_when_targets_are_a_table_or_nan_raises():

@@ -109,12 +109,19 @@ def support_query_indices(
     if stratify:
         cells = np.unique(column_or_1d(y), return_inverse=True)[1]
     support, query = [], []
-    for cell in range(cells.max(initial=-1) + 1):
+    for cell in range(cells.max(initial=0) + 1):
         own = rows[cells[rows] == cell]
-        what = f"rows of class {y[own[:1]].tolist()[0]!r}" if stratify else "rows"
+        # an empty table has no class that could be named
+        has_class = stratify and len(own) > 0
+        what = f"rows of class {y[own[:1]].tolist()[0]!r}" if has_class else "rows"
         _check_split_size(len(own), n_shots, n_queries, what, stratify, name)
         support.append(own[:n_shots])
         query.append(own[n_shots : None if n_queries is None else n_shots + n_queries])
+    if n_queries is None and not any(map(len, query)):
+        raise ValueError(
+            f"{_call(name)} has {len(y)} rows, and n_shots={n_shots} of each class are "
+            "all of them: no row is left to score on. Lower n_shots, or drop the task."
+        )
     return np.sort(np.concatenate(support)), np.sort(np.concatenate(query))
 
 
@@ -144,9 +151,13 @@ def _check_split_size(
         raise ValueError(f"Expected n_shots of at least 1, got {n_shots}.")
     if n_rows >= needed:
         return
-    where = "The task" if name is None else f"Task {name!r}"
     remedy = " or pass stratify=False" if stratify else ""
     raise ValueError(
-        f"{where} has {n_rows} {what}; {needed} are needed for n_shots={n_shots} and "
-        f"n_queries={n_queries}. Lower n_shots{remedy}, or drop the task."
+        f"{_call(name)} has {n_rows} {what}; {needed} are needed for n_shots={n_shots} "
+        f"and n_queries={n_queries}. Lower n_shots{remedy}, or drop the task."
     )
+
+
+def _call(name: Hashable) -> str:
+    """Return how a message calls a task."""
+    return "The task" if name is None else f"Task {name!r}"
