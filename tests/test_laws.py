@@ -174,9 +174,9 @@ def test_loss_when_one_task_is_large_weighs_tasks_alike(trained):
     drawn = sampler.sample(4, torch.Generator().manual_seed(0))
     learner = copy.deepcopy(trained.learner_).float()
     net = loop._build_net(learner, _Stream(sampler), None).initialize()
-    together = net._episode_loss(sampler.gather(drawn))
+    together = net.loss_of(sampler.gather(drawn), 0.0)
     one_by_one = [
-        net._episode_loss(sampler.gather(drawn.select(slice(i, i + 1))))
+        net.loss_of(sampler.gather(drawn.select(slice(i, i + 1))), 0.0)
         for i in range(4)
     ]
     torch.testing.assert_close(together, torch.stack(one_by_one).mean())

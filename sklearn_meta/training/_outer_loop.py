@@ -17,12 +17,11 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 
 from sklearn_meta.episodes import EpisodeRows, Episodes
-from sklearn_meta.functional.gaussian_loss import mean_gaussian_nll
-from sklearn_meta.functional.likelihoods import gaussian_nll, masked_task_mean
 from sklearn_meta.learners.outer_step import backward
 from sklearn_meta.training._callbacks import KeepBest, KeepFinite, Progress
 from sklearn_meta.training._checkpoint import CheckpointFile
 from sklearn_meta.training._compile import Compiled
+from sklearn_meta.training._episode_loss import EpisodeLoss
 from sklearn_meta.training._graphs import CUDA_GRAPHS, StepGraph, open_graph
 from sklearn_meta.training._optimizer import OWN_OPTIONS, PlainAdamW, clip_gradient
 from sklearn_meta.training._precision import Precision
@@ -125,7 +124,7 @@ class OuterLoop:
         net.initialize()
         if optimizer_state is not None:
             net.optimizer_.load_state_dict(optimizer_state)
-        with net.precision.of_loop():
+        with net.loss_of.precision.of_loop():
             net.partial_fit(stream)
         # net and graph hold each other, and the graph memory of the GPU
         net.graph = None
@@ -181,12 +180,13 @@ class OuterLoop:
             **{f"optimizer__{name}": value for name, value in params.items()},
         )
         precision = Precision(learner, stream.sampler.X.device)
-        net.attach(self, processes, precision)
+        forward = Compiled(learner) if self.compile is True else learner
+        net.attach(
+            self, processes, EpisodeLoss(learner, forward, self.criterion, precision)
+        )
         if self.compile == CUDA_GRAPHS:
             step = net.step_from_memory
             net.graph = open_graph(step, learner, optimizer, stream, processes)
-        elif self.compile:
-            net.compiled = Compiled(learner)
         return net
 
     def rate(self, step: int) -> float:
@@ -210,11 +210,10 @@ class _ChunkNet(NeuralNet):
         self,
         loop: OuterLoop,
         processes: Processes | None,
-        precision: Precision,
+        loss_of: EpisodeLoss,
     ) -> None:
         """Set what a run needs and skorch has no parameter for."""
-        self.loop, self.processes, self.precision = loop, processes, precision
-        self.compiled: Compiled | None = None
+        self.loop, self.processes, self.loss_of = loop, processes, loss_of
         self.graph: StepGraph | None = None
         self.losses: list[Tensor] = []
         self.n_steps = 0
@@ -312,7 +311,9 @@ class _ChunkNet(NeuralNet):
         """Take one step of the outer optimizer and return its loss."""
         for parameter in self.parameters_:
             parameter.grad = None
-        loss = self._own_loss(episodes, weight)
+        loss = self.loss_of(episodes, self.progress)
+        if weight is not None:
+            loss = loss * weight
         backward(loss)
         loss = loss.detach()
         if self.processes is not None:
@@ -341,34 +342,5 @@ class _ChunkNet(NeuralNet):
         if self.processes is not None:
             own, weight = self.processes.share(rows)
         episodes = self.datasets[1].sampler.gather(own)
-        return self._own_loss(episodes, weight) * len(rows.support)
-
-    def _own_loss(self, episodes: Episodes, weight: Tensor | None) -> Tensor:
-        """Loss of some episodes, or what this process adds to it; NaN if there is none.
-
-        Where the numbers run away, a matrix may have no factor before a loss is NaN.
-        """
-        try:
-            with self.precision.of_loss():
-                loss = self._episode_loss(episodes)
-        except torch.linalg.LinAlgError:
-            loss = self.parameters_[0].sum() * math.nan
-        return loss if weight is None else loss * weight
-
-    def _episode_loss(self, episodes: Episodes) -> Tensor:
-        """The learner's own loss in training, if it has one, or the mean over tasks."""
-        own = getattr(self.module_, "training_loss", None)
-        if own is not None and self.module_.training:
-            criterion = self.loop.criterion
-            return own(*episodes, criterion=criterion, progress=self.progress)
-        forward = self.compiled if self.module_.training else None
-        prediction = (forward or self.module_)(
-            episodes.X_support,
-            episodes.Y_support,
-            episodes.support_mask,
-            episodes.X_query,
-        )
-        if self.loop.criterion is gaussian_nll:
-            return mean_gaussian_nll(prediction, episodes.Y_query, episodes.query_mask)
-        row_loss = self.loop.criterion(prediction, episodes.Y_query)
-        return masked_task_mean(row_loss, episodes.query_mask)
+        loss = self.loss_of(episodes, self.progress)
+        return (loss if weight is None else loss * weight) * len(rows.support)
