@@ -1,6 +1,7 @@
 """Splitters by task: all rows of a task on one side, or its support on the other."""
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -335,11 +336,12 @@ class FewShotSplit(BaseCrossValidator):
         ids = separate_ids(X, self.task_column)[1]
         check_consistent_length(X, y)
         codes, names = group_rows(ids, _num_samples(X))
-        if not 2 <= self.n_splits <= len(names):
+        is_int = isinstance(self.n_splits, Integral)
+        if not (is_int and 2 <= self.n_splits <= len(names)):
             raise ValueError(
-                f"Expected n_splits from 2 to the number of tasks, {len(names)}, got "
-                f"{self.n_splits}. Is task_column={self.task_column!r} the column of "
-                "task ids?"
+                "Expected n_splits as an int from 2 to the number of tasks, "
+                f"{len(names)}, got {self.n_splits!r}. Is task_column="
+                f"{self.task_column!r} the column of task ids?"
             )
         return codes, names
 

@@ -86,6 +86,12 @@ def test_shot_curve_when_drawn_then_shows_means_and_intervals(tasks, models):
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["1", "2", "5"]
 
 
+def test_shot_curve_when_there_is_one_size_then_it_may_be_a_number(tasks, models):
+    # As for every other tool.
+    display = ShotCurveDisplay.from_estimator(models, tasks, n_shots=2)
+    assert display.n_shots == [2] and display.scores["near"].shape == (1, 8)
+
+
 def test_shot_curve_when_given_axes_then_draws_on_them(tasks, models):
     # As all displays of scikit-learn do, also with a score that is no error.
     _, ax = plt.subplots()
@@ -272,6 +278,12 @@ def test_adaptation_when_there_is_no_such_feature_then_raises(tasks, feature):
     X, y = tasks[0]
     with pytest.raises(ValueError, match="Expected feature to be one of 2, got"):
         AdaptationDisplay.from_estimator(Ridge(), X, y, feature=feature)
+
+
+def test_adaptation_when_the_grid_has_no_two_points_then_raises(tasks):
+    # A point is no curve.
+    with pytest.raises(ValueError, match="grid_resolution == 1, must be >= 2"):
+        AdaptationDisplay.from_estimator(Ridge(), *tasks[0], grid_resolution=1)
 
 
 def test_adaptation_when_it_is_a_classifier_then_names_other_displays():

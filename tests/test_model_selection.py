@@ -200,8 +200,9 @@ def test_few_shot_split_when_it_cannot_split_then_says_why(flat):
     X, y = flat
     with pytest.raises(ValueError, match=r"Task \d.0 has .* rows; 51 are needed"):
         list(FewShotSplit(2, n_shots=50).split(X, y))
-    with pytest.raises(ValueError, match="number of tasks, 6, got 7"):
-        list(FewShotSplit(7).split(X, y))
+    for n_splits in (7, 2.5, "3"):
+        with pytest.raises(ValueError, match=f"number of tasks, 6, got {n_splits!r}"):
+            list(FewShotSplit(n_splits).split(X, y))
     with pytest.raises(ValueError, match=r"scoring=few_shot_scorer"):
         list(FewShotSplit(2).split(regression_tasks()))
     with pytest.raises(ValueError, match="'random' or 'first', got 'last'"):

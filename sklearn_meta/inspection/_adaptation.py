@@ -1,11 +1,12 @@
 """What a regressor predicts along one feature, before and after it adapts."""
 
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import is_regressor
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_scalar
 
 from sklearn_meta.adaptation import adapt, has_prior, nested, without_support
 from sklearn_meta.inspection._figure import axes_for
@@ -160,13 +161,15 @@ class AdaptationDisplay:
         TypeError
             If the estimator is no regressor.
         ValueError
-            If there is no such feature, or the rows are not what ``fit`` saw.
+            If there is no such feature, the grid has fewer than 2 points, or the rows
+            are not what ``fit`` saw.
         """
         if not is_regressor(estimator):
             raise TypeError(
                 f"Expected a regressor, got {estimator!r}: a class has no curve. Use "
                 "TaskScoreDisplay or ShotCurveDisplay for classifiers."
             )
+        check_scalar(grid_resolution, "grid_resolution", Integral, min_val=2)
         position, feature_name = _find_feature(X_support, feature)
         tables = [table for table in (X_support, X_query) if table is not None]
         grid, rows = _rows_along(tables, position, grid_resolution)

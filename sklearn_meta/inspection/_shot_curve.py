@@ -112,7 +112,7 @@ class ShotCurveDisplay:
             Targets of flat rows; None with a sequence of tasks.
         tasks : array-like of shape (n_samples,), default=None
             Task id of each flat row; None with a sequence of tasks.
-        n_shots : array-like of shape (n_sizes,), default=(1, 2, 5, 10)
+        n_shots : int or array-like of shape (n_sizes,), default=(1, 2, 5, 10)
             Support rows, per class if ``stratify``.
         scoring : str, callable or None, default=None
             The metric, as in :func:`~sklearn_meta.metrics.few_shot_score`, like the
@@ -147,7 +147,7 @@ class ShotCurveDisplay:
         ValueError
             If a task has too few rows for the largest support; the message names it.
         """
-        models, shots = name_models(estimators), np.asarray(n_shots).tolist()
+        models, shots = name_models(estimators), np.atleast_1d(n_shots).tolist()
         negate = is_negated(scoring) if negate_score is None else negate_score
         settings = {
             "scoring": scoring,
