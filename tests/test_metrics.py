@@ -114,6 +114,16 @@ def test_few_shot_score_when_there_are_many_tasks_then_adapts_and_predicts_once(
     assert calls == ["adapt_tasks", "predict"] * 2
 
 
+def test_few_shot_score_when_names_come_in_any_form_then_is_the_same(lines):
+    # The name of a task draws its rows, wherever it is written.
+    model, (X, y, ids) = ShiftRegressor().fit(lines), lines.to_flat()
+    expected = few_shot_score(model, lines)
+    tasks = dict(zip(lines.names, lines, strict=True))
+    assert few_shot_score(model, tasks) == expected
+    assert few_shot_score(model, X, y, ids) == expected
+    assert few_shot_score(model, X.tolist(), y.tolist(), ids.tolist()) == expected
+
+
 @pytest.mark.parametrize("model", [Ridge(), AdaptOnlyRegressor()], ids=str)
 def test_few_shot_score_when_there_is_no_adapt_tasks_then_goes_task_by_task(
     model, lines

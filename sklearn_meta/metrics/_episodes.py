@@ -1,14 +1,19 @@
 """How tasks are split into support and query rows to be scored."""
 
 import hashlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from sklearn_meta.tasks import Task, TaskCollection, support_query_indices
+from sklearn_meta.tasks import (
+    Task,
+    TaskCollection,
+    is_task_sequence,
+    support_query_indices,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Episodes:
 
 def named_tasks(X: Any, collection: TaskCollection) -> Iterator[tuple[Hashable, Task]]:
     """Yield each task with its name, None where that is only its place in a list."""
-    kept = isinstance(X, TaskCollection) or hasattr(X, "shape") or hasattr(X, "iloc")
+    # names of a collection, keys of a dict, ids of rows; a list has none of its own
+    kept = isinstance(X, (TaskCollection, Mapping)) or not is_task_sequence(X)
     for position, task in enumerate(collection):
         named = kept or getattr(X[position], "name", None) is not None
         yield (task.name if named else None), task
