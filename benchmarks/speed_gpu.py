@@ -153,10 +153,11 @@ def main():
     graphs = ["as CUDA graphs"] if device.is_gpu else []
     header = ["", "tasks", "fit, ms", *graphs, "starts", "products", "task loop"]
     title = torch.cuda.get_device_name(args.device) if device.is_gpu else "CPU"
+    start, rate = 1e6 * device.start_seconds, device.flops_a_second / 1e12
     text = (
         f"Milliseconds of an outer step on one {title}, median of {args.rounds} "
-        f"rounds. A kernel takes {1e6 * device.start_seconds:.1f} microseconds to "
-        f"start; large products in float32 run at {device.flops_a_second / 1e12:.1f} TFLOP/s."
+        f"rounds. A kernel takes {start:.1f} microseconds to start; large products in "
+        f"float32 run at {rate:.1f} TFLOP/s."
     )
     table = report.markdown_table([*header, "times faster", "larger floor"], rows)
     report.write("speed_gpu", "Speed on a GPU", [text, table], quick=args.quick)
