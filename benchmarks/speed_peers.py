@@ -21,13 +21,13 @@ from sklearn_meta.functional import build_mlp
 class TaskLoop:
     """Meta-training as a loop over tasks."""
 
-    def __init__(self, workload, tasks, n_steps):
-        self.workload, self.n_steps = workload, n_steps
+    def __init__(self, workload, tasks, n_steps, device="cpu"):
+        self.workload, self.n_steps, self.device = workload, n_steps, device
         rng = np.random.default_rng(0)
         torch.manual_seed(0)
         self.episodes = [self._split(*task, rng) for task in tasks]
         self.loss = F.mse_loss if workload.n_ways == 1 else F.cross_entropy
-        self.network = self.build()
+        self.network = self.build().to(device)
         self.parameters = list(self.network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, lr=1e-3, fused=True)
 
@@ -46,7 +46,8 @@ class TaskLoop:
         n = int(rng.integers(low, self.workload.n_support + 1))
         order = torch.as_tensor(self.draw_order(len(X), rng))
         support, query = order[:n], order[-self.workload.n_query :]
-        return X[support], y[support], X[query], y[query]
+        parts = X[support], y[support], X[query], y[query]
+        return tuple(part.to(self.device) for part in parts)
 
     def draw_order(self, n_rows, rng):
         """Return row numbers in the order in which an episode takes them."""
@@ -90,8 +91,8 @@ class Autograd(TaskLoop):
 class Learn2Learn(TaskLoop):
     """The loop of learn2learn's examples."""
 
-    def __init__(self, workload, tasks, n_steps):
-        super().__init__(workload, tasks, n_steps)
+    def __init__(self, workload, tasks, n_steps, device="cpu"):
+        super().__init__(workload, tasks, n_steps, device)
         self.maml = import_learn2learn("algorithms.maml").MAML(
             self.network, lr=workload.inner_lr, first_order=workload.first_order
         )
@@ -111,8 +112,8 @@ class Learn2Learn(TaskLoop):
 class Higher(TaskLoop):
     """The loop of higher's examples."""
 
-    def __init__(self, workload, tasks, n_steps):
-        super().__init__(workload, tasks, n_steps)
+    def __init__(self, workload, tasks, n_steps, device="cpu"):
+        super().__init__(workload, tasks, n_steps, device)
         self.library = importlib.import_module("higher")
         self.inner = torch.optim.SGD(self.network.parameters(), lr=workload.inner_lr)
 
@@ -138,8 +139,8 @@ class Higher(TaskLoop):
 class TorchOpt(TaskLoop):
     """The loop of TorchOpt's examples; it has no first order."""
 
-    def __init__(self, workload, tasks, n_steps):
-        super().__init__(workload, tasks, n_steps)
+    def __init__(self, workload, tasks, n_steps, device="cpu"):
+        super().__init__(workload, tasks, n_steps, device)
         self.library = importlib.import_module("torchopt")
         self.inner = self.library.MetaSGD(self.network, lr=workload.inner_lr)
 
@@ -181,8 +182,8 @@ class PrototypeLoop(TaskLoop):
 class Learn2LearnPrototypes(PrototypeLoop):
     """The same with learn2learn's classifier."""
 
-    def __init__(self, workload, tasks, n_steps):
-        super().__init__(workload, tasks, n_steps)
+    def __init__(self, workload, tasks, n_steps, device="cpu"):
+        super().__init__(workload, tasks, n_steps, device)
         self.classifier = import_learn2learn("nn.protonet").PrototypicalClassifier()
 
     def query_loss(self, X, y, X_query, y_query):

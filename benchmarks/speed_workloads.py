@@ -1,6 +1,6 @@
 """What `speed.py` times: shapes of meta-training, and public estimators for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,10 @@ class Workload:
     inner_steps: int = 0
     first_order: bool = False
     has_targets: bool = True  # False where the place of a row is its label
+
+    def with_batch(self, n_tasks):
+        """Return the same with another number of tasks in a step."""
+        return replace(self, batch=n_tasks)
 
     @property
     def n_support(self):
@@ -89,14 +93,15 @@ class AnyModule(nn.Module):
         return self.body(X).clone()  # without the copy it would be known
 
 
-def build_model(name, workload, *, as_module=False):
+def build_model(name, workload, *, as_module=False, device="cpu", compile=False):
     """Return the public estimator of a workload."""
     options = {
         "n_shots": workload.n_shots,
         "n_queries": workload.n_queries,
         "meta_batch_size": workload.batch,
         "early_stopping": False,
-        "device": "cpu",
+        "device": device,
+        "compile": compile,
         "random_state": 0,
     }
     if name == "W4":
