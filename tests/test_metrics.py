@@ -124,6 +124,13 @@ def test_few_shot_score_when_names_come_in_any_form_then_is_the_same(lines):
     assert few_shot_score(model, X.tolist(), y.tolist(), ids.tolist()) == expected
 
 
+@pytest.mark.parametrize("empty", [[], {}, TaskCollection([])], ids=repr)
+def test_few_shot_score_when_there_is_no_task_then_says_so(empty):
+    # Neither is the mean of nothing a score, nor do ids lack.
+    with pytest.raises(ValueError, match="The collection is empty: at least one task"):
+        few_shot_score(Ridge(), empty)
+
+
 @pytest.mark.parametrize("model", [Ridge(), AdaptOnlyRegressor()], ids=str)
 def test_few_shot_score_when_there_is_no_adapt_tasks_then_goes_task_by_task(
     model, lines

@@ -1,6 +1,5 @@
 """Checking any form of input once, and bringing it into one."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn_meta.tasks._collection import (
     as_task_collection,
     is_task_sequence,
 )
-from sklearn_meta.tasks._forms import check_form
+from sklearn_meta.tasks._forms import check_form, check_not_empty
 from sklearn_meta.tasks._ids import as_id_array, group_rows, is_missing
 from sklearn_meta.tasks._plain import LARGEST, plain_table, plain_target
 
@@ -117,9 +116,8 @@ def check_tasks(
             )
         collection = as_task_collection(X, caller="fit")
         X, y, tasks = collection.to_flat()
-    elif y is None and isinstance(X, (Sequence, dict)) and not len(X):
-        raise ValueError("The collection is empty: at least one task is needed.")
     else:
+        check_not_empty(X, y)
         check_form(X, y)
     X_checked, y_checked = _check_rows(estimator, X, y, tasks, reset, y_numeric)
     if tasks is None:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import _num_samples
 
-from sklearn_meta.tasks._forms import check_form
+from sklearn_meta.tasks._forms import EMPTY_MESSAGE, check_form, check_not_empty
 from sklearn_meta.tasks._ids import as_id_array, check_same_length, group_rows
 from sklearn_meta.tasks._parquet import ParquetTasks
 from sklearn_meta.tasks._plain import plain_tasks
@@ -215,7 +215,7 @@ class TaskCollection(Sequence):
             have the same columns.
         """
         if not len(self):
-            raise ValueError("The collection is empty: at least one task is needed.")
+            raise ValueError(EMPTY_MESSAGE)
         plain = None if self._names is not None else plain_tasks(self._tasks)
         if plain is not None:
             tables, targets = plain
@@ -313,11 +313,12 @@ def as_task_collection(
     Raises
     ------
     ValueError
-        If there are neither tasks nor ids; the message says how to pass them to
-        ``caller``.
+        If there is no task, or there are neither tasks nor ids; the message says how
+        to pass them to ``caller``.
     TypeError
         If X is several tables in a form that is not taken.
     """
+    check_not_empty(X, y)
     if isinstance(X, TaskCollection):
         return X
     if is_task_sequence(X):

@@ -1,12 +1,14 @@
 """The forms of a collection of tasks that are not taken, and what to do about them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 FORMS = (
     "Expected a TaskCollection, a sequence of (X, y) or of Task, a dict of these by "
     "name, or rows X with targets y (and tasks=ids)"
 )
+
+EMPTY_MESSAGE = "The collection is empty: at least one task is needed."
 
 
 def check_form(X: Any, y: Any = None) -> None:
@@ -20,6 +22,12 @@ def check_form(X: Any, y: Any = None) -> None:
     got, remedy = _describe_other_form(X, y)
     if got:
         raise TypeError(f"{FORMS}, got {got}. {remedy}")
+
+
+def check_not_empty(X: Any, y: Any = None) -> None:
+    """Raise if X is a sequence or a dict of no task."""
+    if y is None and isinstance(X, (Sequence, Mapping)) and not len(X):
+        raise ValueError(EMPTY_MESSAGE)
 
 
 def _describe_other_form(X: Any, y: Any) -> tuple[str, str]:
