@@ -8,7 +8,8 @@ import torch
 from skorch.history import History
 from torch import Tensor, nn
 
-from sklearn_meta.episodes import RowEpisodeSampler, draw_without_replacement
+from sklearn_meta.draws import draw_without_replacement
+from sklearn_meta.episodes import RowEpisodeSampler
 from sklearn_meta.exceptions import DivergenceWarning, warn_user
 from sklearn_meta.training._optimizer import PlainAdamW
 from sklearn_meta.training._outer_loop import TrainingRecord
