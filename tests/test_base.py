@@ -27,7 +27,6 @@ from sklearn_meta import (
 from sklearn_meta.exceptions import DeviceWarning, FewTasksWarning
 from sklearn_meta.metrics import few_shot_score
 
-REGRESSORS = [cls for cls in ALL_ESTIMATORS if not is_classifier(cls())]
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a machine with a GPU"
 )
@@ -190,27 +189,6 @@ def test_class_with_one_row_is_left_out_with_a_warning():
     match = "6 classes with a single row .* first 'rare' of task 't0'"
     with pytest.warns(FewTasksWarning, match=match):
         model.fit(TaskCollection(tasks, names=[f"t{i}" for i in range(6)]))
-
-
-@pytest.mark.parametrize(("n_tasks", "said"), [(1, "a single"), (4, "so few")])
-@pytest.mark.parametrize("estimator_class", REGRESSORS, ids=lambda cls: cls.__name__)
-def test_regressor_when_tasks_are_few_warns_once(estimator_class, n_tasks, said):
-    """Intervals of 90 % held 2 to 4 % of the rows after a single task."""
-    model = small(estimator_class)
-    match = f"Expected at least 5 tasks, got {n_tasks}: {said} task.* too narrow"
-    with pytest.warns(FewTasksWarning, match=match) as caught:
-        model.fit(tasks_for(model, n_tasks))
-    assert sum("Expected at least 5" in str(w.message) for w in caught) == 1
-
-
-@pytest.mark.parametrize("estimator_class", REGRESSORS, ids=lambda cls: cls.__name__)
-def test_regressor_when_there_are_five_tasks_or_one_table_does_not_warn(
-    estimator_class,
-):
-    """One table is a documented way of its own."""
-    tasks = tasks_for(small(estimator_class), 5)
-    small(estimator_class).fit(tasks)
-    small(estimator_class).fit(*tasks[0])
 
 
 # ---------------------------------------------------------------- devices

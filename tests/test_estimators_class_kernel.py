@@ -73,9 +73,9 @@ def test_shared_labels_without_pooled_model_start_at_class_frequencies():
     # a rare class must not start as likely as a frequent one
     rng = np.random.default_rng(0)
     y = np.r_[np.zeros(30, int), np.ones(9, int)]
-    tasks = [(rng.normal(size=(39, 2)), y) for _ in range(3)]
+    tasks = [(rng.normal(size=(39, 2)), y) for _ in range(5)]
     model = shallow(label_mode="shared").fit(tasks)
-    expected = np.log([91 / 119, 28 / 119])
+    expected = np.log([151 / 197, 46 / 197])
     np.testing.assert_allclose(model.class_log_prior_, expected)
     start = model.learner_.numbers.start_prior
     np.testing.assert_allclose(start, expected, rtol=1e-6)
@@ -127,7 +127,7 @@ def test_large_support_is_thinned_and_says_so(monkeypatch, mode):
         np.random.default_rng(0).normal(size=(80, 2)),
         np.where(np.arange(80) % 4, "a", "b"),
     )
-    model = shallow(label_mode=mode).fit([(X, y), (X, y)])
+    model = shallow(label_mode=mode).fit([(X, y)] * 5)
     evenly = ", evenly over the classes" if mode == "task" else r"\. For"
     with pytest.warns(LargeSupportWarning, match=f"uses 12 of them, .*random{evenly}"):
         model.adapt(X, y)

@@ -232,7 +232,7 @@ def test_result_when_run_in_parallel_is_the_same():
 
 def test_random_state_seeds_the_models():
     """A forest without a seed of its own is the same again, and another one not."""
-    tasks = class_tasks(4)
+    tasks = class_tasks(5)
     found = [
         TaskEnsembleClassifier(RandomForestClassifier(3), random_state=seed)
         .fit(tasks)

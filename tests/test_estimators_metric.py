@@ -147,7 +147,7 @@ def test_few_classes_when_the_closed_form_is_asked_for_do_not_warn(params):
     """It was chosen knowingly; so were ten classes, or labels that are shared."""
     small(ProtoNetClassifier).set_params(**params).fit(local_tasks(2))
     small(ProtoNetClassifier).fit(local_tasks(4))
-    small(ProtoNetClassifier).fit(class_tasks(4))
+    small(ProtoNetClassifier).fit(class_tasks(5))
 
 
 def test_few_classes_when_a_mixture_learns_leave_its_members_silent():

@@ -140,7 +140,7 @@ def test_refit_levels_of_rows_do_not_know_their_own_target(rng):
 
 def test_classifier_when_no_label_is_common_is_refused():
     """One model cannot tell the classes of a new task."""
-    tasks = [(np.eye(2), [f"{i}a", f"{i}b"]) for i in range(3)]
+    tasks = [(np.eye(2), [f"{i}a", f"{i}b"]) for i in range(5)]
     with pytest.raises(ValueError, match="mean the same in every task"):
         PooledClassifier(LogisticRegression()).fit(tasks)
 

@@ -158,10 +158,11 @@ def test_auto_labels_when_tasks_overlap_and_none_has_all_warns():
 @pytest.mark.parametrize("label_mode", ["shared", "task"])
 def test_given_label_mode_when_tasks_overlap_does_not_warn(label_mode):
     # Who has said what labels mean need not be asked.
-    assert hospitals(label_mode).label_mode_ == label_mode
+    tasks = ("abc", "bcd", "cda") * 2
+    assert hospitals(label_mode, tasks).label_mode_ == label_mode
 
 
-@pytest.mark.parametrize("labels", [("ab", "cd"), ("abc", "ab")], ids=str)
+@pytest.mark.parametrize("labels", [("ab", "cd"), ("abc", "ab") * 3], ids=str)
 def test_auto_labels_when_they_are_plainly_local_or_shared_do_not_warn(labels):
     # The usual collections need no word of the user.
     local = labels[1] == "cd"

@@ -28,6 +28,11 @@ from sklearn_meta.metrics import few_shot_scorer
 from sklearn_meta.model_selection import FewShotSplit, TaskKFold
 from sklearn_meta.task_column import TaskColumnClassifier
 
+# a tool that splits six tasks leaves few to learn from
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_meta.exceptions.FewTasksWarning"
+)
+
 PAGE = Path(__file__).parents[1] / "doc" / "user_guide" / "tools.rst"
 NAMES_A_ROUTE = (
     "AdaptedClassifier .* sklearn_meta.task_column|Expected a TaskCollection"

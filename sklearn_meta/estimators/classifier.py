@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 
 from sklearn_meta.episodes import ClassEpisodeSampler, RowEpisodeSampler
+from sklearn_meta.estimators.few_tasks import are_few_tasks, warn_of_few_tasks
 from sklearn_meta.estimators.overlapping_labels import warn_of_overlapping_labels
 from sklearn_meta.estimators.usable_classes import usable_classes
 from sklearn_meta.functional import categorical_nll
@@ -141,6 +142,10 @@ class TaskClassifierMixin(ClassifierMixin):
         place = np.searchsorted(self.classes_, y)
         return np.log(proba[np.arange(len(y)), place].clip(SMALLEST_PROBABILITY))
 
+    def _warn_of_few_tasks(self, rows: TaskRows) -> None:
+        """Warn that new tasks will be told less well than their probabilities say."""
+        warn_of_few_tasks(rows, "probabilities that are too sure")
+
     def _learn_shared_labels(self, rows: TaskRows, classes: Any = None) -> None:
         """Learn the labels of an estimator that needs them to be shared."""
         self.label_mode_ = "shared"
@@ -199,6 +204,14 @@ class MetaClassifierMixin(TaskClassifierMixin):
         if self.label_mode == "auto" and self.label_mode_ == "task":
             warn_of_overlapping_labels(rows)
         self._learn_classes(rows, classes)
+
+    def _warn_of_few_tasks(self, rows: TaskRows) -> None:
+        """Warn where labels are shared; of local ones it is classes that must be many.
+
+        Those are counted where it matters, as in a whitening.
+        """
+        if are_few_tasks(rows) and self._choose_label_mode(rows) == "shared":
+            super()._warn_of_few_tasks(rows)
 
     def _choose_label_mode(self, rows: TaskRows) -> str:
         """Return "shared" or "task"; "auto" looks at the label sets of the tasks."""

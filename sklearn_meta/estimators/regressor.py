@@ -10,14 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
 from sklearn_meta.episodes import RowEpisodeSampler
-from sklearn_meta.exceptions import FewTasksWarning, warn_user
+from sklearn_meta.estimators.few_tasks import warn_of_few_tasks
 from sklearn_meta.functional import gaussian_nll
 from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.targets import NumericScale
 from sklearn_meta.tasks import TaskRows, is_task_sequence
-
-# with fewer, intervals of new tasks may hold hardly any of their rows
-MIN_TASKS_TO_TRUST = 5
 
 __all__ = ["MetaRegressorMixin", "TaskRegressorMixin"]
 
@@ -164,20 +161,7 @@ class TaskRegressorMixin(RegressorMixin):
 
     def _warn_of_few_tasks(self, rows: TaskRows) -> None:
         """Warn that errors on new tasks will be larger than they are said to be."""
-        n_tasks = len(rows.sizes)
-        # one table is no collection: it is learned from and predicted at once
-        if rows.names is None or n_tasks >= MIN_TASKS_TO_TRUST:
-            return
-        said = (
-            "so few tasks say little" if n_tasks > 1 else "a single task says nothing"
-        )
-        warn_user(
-            f"Expected at least {MIN_TASKS_TO_TRUST} tasks, got {n_tasks}: {said} of "
-            "how tasks differ. On new tasks expect intervals that are too narrow, and "
-            "perhaps predictions worse than of a model of the support alone. Bring "
-            "more tasks.",
-            FewTasksWarning,
-        )
+        warn_of_few_tasks(rows, "intervals that are too narrow")
 
 
 class MetaRegressorMixin(TaskRegressorMixin):
