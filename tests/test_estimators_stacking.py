@@ -59,6 +59,19 @@ def test_stacking_when_fitted_then_each_member_has_a_model_per_fold():
     assert sorted(m.n_tasks_ for m in model.estimators_[0]) == [6, 6, 6, 6]
 
 
+def test_stacking_when_more_folds_than_tasks_are_asked_for_then_error_names_both():
+    # a splitter of scikit-learn raises too
+    with pytest.raises(ValueError, match="got n_folds=50 and 8 tasks. Lower"):
+        stack(n_folds=50).fit(regression_tasks(8))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_meta.exceptions.FewTasksWarning")
+def test_stacking_when_tasks_are_fewer_than_the_default_folds_then_one_fold_each():
+    # nobody asked for more
+    model = stack().fit(regression_tasks(2))
+    assert [len(models) for models in model.estimators_] == [2, 2]
+
+
 def test_stacking_when_there_is_one_member_then_its_folds_count_by_precision():
     # weights alike leave the choice to how sure the model of each fold is
     model = stack(estimators=[("only", pooled(Ridge()))]).fit(regression_tasks(6))

@@ -26,6 +26,13 @@ from sklearn_meta.tasks import TaskRows, is_task_sequence, plain_labels
 # a class that was ruled out costs much, and not everything
 SMALLEST_PROBABILITY = 1e-12
 
+# what needs shared labels, and what does not
+LOCAL_LABELS_MESSAGE = (
+    "{} needs labels that mean the same in every task, got labels that are local to "
+    "their task (label_mode_='task'): a kept model cannot tell the classes of "
+    "a new task. Use label_mode='shared' if they do mean the same, else {}."
+)
+
 __all__ = ["CLASSIFIER_CONSTRAINTS", "MetaClassifierMixin", "TaskClassifierMixin"]
 
 # what all meta-classifiers take
@@ -150,6 +157,14 @@ class TaskClassifierMixin(ClassifierMixin):
         """Learn the labels of an estimator that needs them to be shared."""
         self.label_mode_ = "shared"
         self._learn_classes(rows, classes)
+        self._check_label_mode("shared", rows)
+
+    def _check_label_mode(self, label_mode: str, rows: TaskRows) -> None:
+        """Raise if labels are not shared, in word or in deed."""
+        if label_mode == "task":
+            raise ValueError(
+                LOCAL_LABELS_MESSAGE.format(type(self).__name__, "ProtoNetClassifier")
+            )
         cells = LocalClasses.of(rows.y, rows.codes)
         if len(rows.sizes) > 1 and len(cells.cell_label) == len(cells.labels):
             raise ValueError(
@@ -232,15 +247,15 @@ class MetaClassifierMixin(TaskClassifierMixin):
     ) -> tuple[PooledModel, np.ndarray]:
         """Fit the pooled model of labels that mean the same in every task."""
         self._learn_labels(rows, classes)
-        if self.label_mode_ == "task":
-            raise ValueError(
-                "pooled_estimator needs labels that mean the same in every task, got "
-                "labels that are local to their task (label_mode_='task'): one model "
-                "of all rows cannot tell the classes of a new task. Use "
-                "label_mode='shared' if they do mean the same, else "
-                "pooled_estimator=None."
-            )
+        self._check_label_mode(self.label_mode_, rows)
         return fit_pooled(self.pooled_estimator, rows, self.classes_, random_state)
+
+    def _check_label_mode(self, label_mode: str, rows: TaskRows) -> None:
+        """Raise if labels are local and there is to be a pooled model."""
+        if label_mode == "task" and self.pooled_estimator is not None:
+            raise ValueError(
+                LOCAL_LABELS_MESSAGE.format("pooled_estimator", "pooled_estimator=None")
+            )
 
     def _n_offsets(self) -> int:
         return 0 if self.pooled_ is None else self.pooled_.n_columns

@@ -3,6 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from inspect import signature
 from numbers import Integral
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from sklearn_meta.base import BaseTaskEstimator, SupportLimit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.kernel_teams import adapt_members
+from sklearn_meta.estimators.mixture_members import check_members
 from sklearn_meta.estimators.presets import PRESETS
 from sklearn_meta.estimators.stack_checkpoint import StackCheckpoint
 from sklearn_meta.estimators.stacked_members import (
@@ -78,6 +80,11 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         """Learn what targets mean; return the rows that can be learned from."""
         return rows
 
+    def _check_learnable(self, members: list[tuple[str, Any]], rows: TaskRows) -> None:
+        """Raise if members, or folds, do not suit the rows."""
+        if self._averages_folds(rows):
+            self._check_n_folds(len(rows.sizes))
+
     # ------------------------------------------------------------ parameters
 
     def get_params(self, deep: bool = True) -> dict:
@@ -96,7 +103,7 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         return self._get_params("estimators", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; a member is replaced by its name.
+        """Set parameters; a member is replaced by its name, or left out as "drop".
 
         Parameters
         ----------
@@ -135,16 +142,20 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         Raises
         ------
         TypeError
-            If a member is no meta-estimator of this package.
+            If a member is no meta-estimator of this package for targets of this kind.
         ValueError
-            If the input is not what was expected; the message names the task. The
-            estimator is then as it was before.
+            If the input is not what was expected, or a member cannot learn from it; the
+            message names the task or the member. The estimator is then as it was.
         """
         with unchanged_on_error(self):
+            given = self.estimators
+            named = None if given is None else check_members(self, given)
             rows = self._check_rows(X, y, tasks, reset=True, min_rows=2)
             self._warn_of_few_tasks(rows)
             usable = self._usable_rows(rows)
-            named = self._named_members()
+            if named is None:
+                named = self._default_members()
+            self._check_learnable(named, usable)
             checkpoint, seed = None, self.random_state
             if self.checkpoint is not None:
                 checkpoint = StackCheckpoint(self.checkpoint, self, named, usable)
@@ -219,30 +230,14 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         self.shared_ = self.shared_.keep([self.names_.index(name) for name in done])
         self.names_ = done
 
-    def _named_members(self) -> list[tuple[str, Any]]:
-        """Return the checked members, the user's own or those of the preset."""
-        members = self.estimators
-        if members is None:
-            members = self._default_members()
-        if not members:
-            raise ValueError("Expected at least one (name, estimator), got none.")
-        for member in members:
-            if not (isinstance(member, tuple | list) and len(member) == 2):
-                raise TypeError(
-                    "Expected estimators as a list of (name, estimator), got "
-                    f"{type(member).__name__} in it."
-                )
-        self._validate_names([name for name, _ in members])
-        for name, estimator in members:
-            whole = isinstance(estimator, BaseMetaStacking)
-            if whole or not isinstance(estimator, BaseTaskEstimator):
-                raise TypeError(
-                    f"Expected meta-estimators of sklearn_meta as members, got {name!r}"
-                    f", a {type(estimator).__name__}. PooledRegressor and "
-                    "PooledClassifier make one of any estimator of scikit-learn; the "
-                    "members of another mixture can be listed themselves."
-                )
-        return members
+    def _check_n_folds(self, n_tasks: int) -> None:
+        """Raise if more folds than tasks are asked for; the default gives way."""
+        default = signature(type(self)).parameters["n_folds"].default
+        if self.n_folds > n_tasks and self.n_folds != default:
+            raise ValueError(
+                f"Expected at most as many folds as tasks, got n_folds={self.n_folds} "
+                f"and {n_tasks} tasks. Lower n_folds or bring more tasks."
+            )
 
     def _own(self, member: Any) -> Any:
         """Return a member with what the mixture decides for it."""

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_meta.estimators.classifier import MetaClassifierMixin
+from sklearn_meta.estimators.mixture_members import naming_member
 from sklearn_meta.estimators.presets import default_classifiers
 from sklearn_meta.estimators.stacking import BaseMetaStacking
 from sklearn_meta.estimators.usable_classes import usable_classes
@@ -28,7 +29,8 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
     Parameters
     ----------
     estimators : list of (str, estimator), default=None
-        Names and meta-classifiers of this package. None takes those of ``preset``.
+        Names and meta-classifiers of this package. None takes those of ``preset``;
+        "drop" in the place of an estimator leaves it out.
     preset : {"fast", "default", "thorough"}, default="default"
         The members where ``estimators`` is None: see Notes.
     label_mode : {"auto", "shared", "task"}, default="auto"
@@ -38,8 +40,9 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         tasks are shared if some task has all of them. ``label_mode_`` tells. Members
         get what was found.
     n_folds : int, default=4
-        Folds of tasks, at least 2, where labels are shared; not more than there are
-        tasks. There are 4 folds of classes where they are local.
+        Folds of tasks, at least 2, where labels are shared; at most as many as there
+        are tasks, to which the default is lowered. There are 4 folds of classes where
+        they are local.
     n_ways : int, default=5
         Most classes of an episode in which members are weighed, at least 2, where
         labels are local to the task.
@@ -77,7 +80,7 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
     task_classes_ : dict
         After ``adapt``: the classes of each task, by its id.
     names_ : list of str
-        The members.
+        The members that were not dropped.
     estimators_ : list of list of estimator
         Their models: one per fold of tasks; one, fitted on all, for local labels.
     shots_ : ndarray of shape (n_grid,)
@@ -98,9 +101,10 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
     Raises
     ------
     TypeError
-        In ``fit``, if a member is no meta-estimator of this package.
+        In ``fit``, if a member is no meta-classifier of this package.
     ValueError
-        In ``fit``, if a parameter or the data is not what was expected.
+        In ``fit``, if a parameter, also of a member, or the data is not what was
+        expected, or if labels are local and a member needs shared ones.
 
     See Also
     --------
@@ -212,6 +216,13 @@ class MetaStackingClassifier(MetaClassifierMixin, BaseMetaStacking):
         """Learn what labels mean; classes of a single row teach nothing if local."""
         self._learn_labels(rows, None)
         return usable_classes(rows)[0] if self.label_mode_ == "task" else rows
+
+    def _check_learnable(self, members: list[tuple[str, Any]], rows: TaskRows) -> None:
+        """Raise if members, or folds, do not suit the rows and what labels mean."""
+        for name, member in members:
+            with naming_member(name):
+                member._check_label_mode(self.label_mode_, rows)
+        super()._check_learnable(members, rows)
 
     def _shared_classes(self) -> np.ndarray | None:
         return self.classes_ if self.label_mode_ == "shared" else None

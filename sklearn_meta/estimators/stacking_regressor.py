@@ -37,11 +37,12 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     ----------
     estimators : list of (str, estimator), default=None
         Names and meta-regressors of this package, fitted as they are. None takes those
-        of ``preset``.
+        of ``preset``; "drop" in the place of an estimator leaves it out.
     preset : {"fast", "default", "thorough"}, default="default"
         The members where ``estimators`` is None: see Notes.
     n_folds : int, default=3
-        Folds of tasks, at least 2; not more than there are tasks.
+        Folds of tasks, at least 2; at most as many as there are tasks, to which the
+        default is lowered.
     n_shots : int or (int, int), default=(1, 10)
         Support rows in an episode, per task. The members of a preset learn from this
         range, both ends included, and all members are weighed at up to four numbers
@@ -70,7 +71,7 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     Attributes
     ----------
     names_ : list of str
-        The members.
+        The members that were not dropped.
     estimators_ : list of list of estimator
         Their models: one per fold; of one table, one.
     shots_ : ndarray of shape (n_grid,)
@@ -90,9 +91,10 @@ class MetaStackingRegressor(TaskRegressorMixin, BaseMetaStacking):
     Raises
     ------
     TypeError
-        In ``fit``, if a member is no meta-estimator of this package.
+        In ``fit``, if a member is no meta-regressor of this package.
     ValueError
-        In ``fit``, if a parameter or the data is not what was expected.
+        In ``fit``, if a parameter, also of a member, or the data is not what was
+        expected.
 
     See Also
     --------
