@@ -7,7 +7,8 @@ from sklearn import config_context
 from sklearn.pipeline import Pipeline, _name_estimators
 from sklearn.utils.metaestimators import available_if
 
-from sklearn_meta.adaptation import adapt, adapt_tasks, innermost
+from sklearn_meta.adaptation import adapt, adapt_tasks, before_last_step, innermost
+from sklearn_meta.distributions import InnerDistributionMixin, ask
 from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.tasks import as_task_collection, flatten_tasks, is_task_sequence
 
@@ -19,13 +20,14 @@ def _innermost_has(method: str) -> Callable:
     return lambda self: hasattr(innermost(self), method)
 
 
-class MetaPipeline(Pipeline):
+class MetaPipeline(InnerDistributionMixin, Pipeline):
     """A Pipeline whose last step learns across tasks.
 
     It is scikit-learn's ``Pipeline``, and adds that ``fit`` and ``score`` take a
-    collection of tasks, and that it has ``adapt``. The transformers are fitted on the
-    rows of all training tasks and never on those of a new task. With flat rows a stock
-    ``Pipeline`` does as well, see Notes.
+    collection of tasks, that it has ``adapt``, and ``predict_quantiles``,
+    ``log_density`` and ``sample_y`` where its last step has them. The transformers are
+    fitted on the rows of all training tasks and never on those of a new task. With flat
+    rows a stock ``Pipeline`` does as well, see Notes.
 
     Parameters
     ----------
@@ -190,6 +192,13 @@ class MetaPipeline(Pipeline):
             return few_shot_score(self, X, y, tasks)
         with config_context(enable_metadata_routing=True):
             return super().score(X, y, tasks=tasks, **params)
+
+    def _inside(self) -> Any:
+        return self.steps[-1][1]
+
+    def _ask(self, method: str, X: Any, *args: Any, **params: Any) -> Any:
+        rows = before_last_step(self, X)
+        return ask(self._inside(), method, rows, *args, **params)
 
 
 def make_meta_pipeline(
