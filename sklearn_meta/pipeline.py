@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sklearn import config_context
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, _name_estimators
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_meta.adaptation import adapt, adapt_tasks, before_last_step, innermost
 from sklearn_meta.distributions import InnerDistributionMixin, ask
@@ -92,12 +94,18 @@ class MetaPipeline(InnerDistributionMixin, Pipeline):
         -------
         self : object
             Fitted.
+
+        Raises
+        ------
+        TypeError
+            If there are tasks, and no step that learns across tasks.
         """
         X, y, tasks = _flat_rows(X, y, tasks)
         if tasks is None:
             return super().fit(X, y, **params)
         # the last step's class asks for `tasks`, at any depth: routing brings it there
         with config_context(enable_metadata_routing=True):
+            self._check_learns_across_tasks()
             return super().fit(X, y, tasks=tasks, **params)
 
     @available_if(_innermost_has("adapt"))
@@ -199,6 +207,22 @@ class MetaPipeline(InnerDistributionMixin, Pipeline):
     def _ask(self, method: str, X: Any, *args: Any, **params: Any) -> Any:
         rows = before_last_step(self, X)
         return ask(self._inside(), method, rows, *args, **params)
+
+    def _check_learns_across_tasks(self) -> None:
+        """Raise where no step has a use for the tasks; metadata routing is on."""
+        last = innermost(self)
+        # a last step that takes them and did not ask is told so by scikit-learn
+        takes_tasks = hasattr(last, "fit") and has_fit_parameter(last, "tasks")
+        if takes_tasks or self.get_metadata_routing().consumes("fit", ["tasks"]):
+            return
+        remedy = "add one"
+        if hasattr(last, "predict"):
+            pooled = "PooledClassifier" if is_classifier(last) else "PooledRegressor"
+            remedy = f"use {pooled}({last!r}), or put a MetaEmbedding before it"
+        raise TypeError(
+            f"Expected a last step that learns across tasks, got {last!r}, whose fit "
+            f"has no use for tasks: {remedy}. Without tasks, fit(X, y) takes one table."
+        )
 
 
 def make_meta_pipeline(
