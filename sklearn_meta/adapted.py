@@ -40,8 +40,6 @@ def _adapted_has(method: str) -> Any:
 class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
     """An estimator whose `fit` adapts a copy of another one."""
 
-    _doc_link_module = "sklearn_meta"
-
     _parameter_constraints: dict = {"meta_estimator": [HasMethods(["fit", "predict"])]}
 
     def __init__(self, meta_estimator: Any) -> None:

@@ -38,8 +38,6 @@ __all__ = ["TaskColumnClassifier", "TaskColumnRegressor"]
 class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
     """An estimator that learns across the tasks of its rows and adapts to each."""
 
-    _doc_link_module = "sklearn_meta"
-
     _parameter_constraints: dict = {
         "meta_estimator": [HasMethods(["fit", "predict"])],
         "task_column": [str, Integral],

@@ -12,6 +12,7 @@ from small_estimators import (
     TRAINED_ESTIMATORS,
     class_tasks,
     outputs,
+    regression_tasks,
     small,
     tasks_for,
 )
@@ -363,6 +364,22 @@ def test_regressor_when_the_target_is_boolean_takes_it_as_numbers():
             for given in (tasks, numbers)
         )
         np.testing.assert_array_equal(said, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@each_regressor
+def test_regressor_when_the_target_is_of_low_precision_takes_it_as_it_is(
+    estimator_class, dtype
+):
+    """The largest number that is taken overflows where it is cast to their type."""
+    tasks = regression_tasks()
+    low = [(X, y.astype(dtype)) for X, y in tasks]
+    exact = [(X, y.astype(float)) for X, y in low]
+    said, expected = (
+        outputs(small(estimator_class).fit(given).adapt(*given[0]), tasks[0].X)
+        for given in (low, exact)
+    )
+    np.testing.assert_array_equal(said, expected)
 
 
 @each_classifier

@@ -213,6 +213,13 @@ def test_from_frame_when_a_column_lacks_names_it():
         TaskCollection.from_frame(frame, task="t", target="y")
 
 
+def test_from_frame_when_it_has_no_rows_says_so():
+    """A filter that leaves nothing is found where it is, not by a count of names."""
+    frame = pd.DataFrame({"u": [], "t": [], "y": []})
+    with pytest.raises(ValueError, match="The DataFrame has no rows: at least one"):
+        TaskCollection.from_frame(frame, task="t", target="y")
+
+
 @settings(max_examples=20, deadline=None)
 @given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_to_flat_and_back_keeps_all_rows(ids):

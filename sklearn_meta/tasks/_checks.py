@@ -163,8 +163,9 @@ def check_magnitude(name: str, values: np.ndarray, tasks: Any = None) -> None:
 
     The message names the task of the first such row where there are ``tasks``.
     """
-    # as nearly all data passes, without a copy of it
-    if max(values.max(initial=0.0), -values.min(initial=0.0)) <= LARGEST:
+    # as nearly all data passes, without a copy of it; as floats, since the bound itself
+    # overflows in single precision
+    if max(float(values.max(initial=0)), -float(values.min(initial=0))) <= LARGEST:
         return
     rows = values.reshape(len(values), -1)
     too_large = np.flatnonzero((np.abs(rows) > LARGEST).any(1))
@@ -197,8 +198,8 @@ def _check_rows(
                 estimator, X, y, reset=reset, dtype=np.float64, y_numeric=y_numeric
             )
         if y_numeric:  # None among objects has become nan, and False is 0
-            if y_checked.dtype.kind == "b":
-                y_checked = y_checked.astype(np.float64)
+            if y_checked.dtype.kind in "bf":  # sums in lower precision would be coarse
+                y_checked = y_checked.astype(np.float64, copy=False)
             assert_all_finite(y_checked, input_name="y")
         elif y_checked.dtype.kind == "O":
             _check_no_label_is_missing(y_checked)

@@ -97,13 +97,23 @@ class TaskCollection(Sequence):
         -------
         collection : TaskCollection
             Its names are the ids.
+
+        Raises
+        ------
+        ValueError
+            If there are no rows, or not as many targets and ids as rows.
         """
         X = (
             X
             if hasattr(X, "iloc")
             else check_array(X, dtype=None, ensure_all_finite=False)
         )
-        codes, names = group_rows(tasks, _num_samples(X))
+        n_rows = _num_samples(X)
+        if not n_rows:  # of an array, scikit-learn has said so
+            raise ValueError(
+                f"The {type(X).__name__} has no rows: at least one task is needed."
+            )
+        codes, names = group_rows(tasks, n_rows)
         rows = np.split(
             np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]
         )
@@ -134,7 +144,7 @@ class TaskCollection(Sequence):
         TypeError
             If ``frame`` is no DataFrame of pandas.
         ValueError
-            If a column is not there.
+            If a column is not there, or the frame has no rows.
         """
         if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
             can_convert = hasattr(frame, "to_pandas")

@@ -64,13 +64,16 @@ def plain_target(y: Any, n_rows: int, *, numeric: bool) -> np.ndarray | None:
     Returns
     -------
     y : ndarray of shape (n_samples,) or None
-        The same array; None if it may need more than a look.
+        The same array, or as float64 if its numbers are of lower precision; None if it
+        may need more than a look.
     """
     if type(y) is not np.ndarray or y.ndim != 1 or len(y) != n_rows:
         return None
     if not numeric:
         return y if y.dtype.kind in "biuU" else None
-    return y if y.dtype.kind in "fiu" and _is_small(y) else None
+    if y.dtype.kind not in "fiu" or not _is_small(y):
+        return None
+    return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
 
 
 def plain_labels(y: np.ndarray) -> bool:
