@@ -94,7 +94,7 @@ def adapt(obj: Any, X_support: Any, y_support: Any, **params: Any) -> Any:
     if not _loses_by_clone(innermost(obj)) and not _is_fitted(obj):
         return _fit_from_scratch(obj, X_support, y_support, **params)
     check_is_fitted(obj, msg=NOT_FITTED_MESSAGE)
-    composite = _open(obj)
+    composite = open_composite(obj)
     if composite is not None:
         X_support, y_support = composite.transform(X_support, y_support)
         return composite.replace(adapt(composite.inner, X_support, y_support, **params))
@@ -169,7 +169,7 @@ def adapt_tasks(obj: Any, X: Any, y: Any = None, tasks: Any = None) -> Any:
             "`sklearn_meta.adapt`."
         )
     check_is_fitted(obj, msg=NOT_FITTED_MESSAGE)
-    composite = _open(obj)
+    composite = open_composite(obj)
     if composite is None:
         return copy.copy(obj).adapt_tasks(X, y, tasks)
     inner = adapt_tasks(composite.inner, *composite.transform(X, y), tasks)
@@ -184,7 +184,7 @@ def has_prior(obj: Any) -> bool:
 def without_support(obj: Any) -> Any:
     """Return a new object that knows of its task only what all tasks have in common."""
     check_is_fitted(obj, msg=NOT_FITTED_MESSAGE)
-    composite = _open(obj)
+    composite = open_composite(obj)
     if composite is None:
         return obj._without_support()
     return composite.replace(without_support(composite.inner))
@@ -199,9 +199,17 @@ def innermost(obj: Any) -> Any:
 def nested(obj: Any) -> Iterator[Any]:
     """Yield an object, what it holds if it is a known composite, and so on."""
     yield obj
-    while (composite := _open(obj)) is not None:
+    while (composite := open_composite(obj)) is not None:
         obj = composite.inner
         yield obj
+
+
+def before_last_step(pipeline: Pipeline, X: Any) -> Any:
+    """Return rows (n_rows, n_features) as the last step of a pipeline sees them."""
+    for _, step in pipeline.steps[:-1]:
+        if step is not None and step != "passthrough":
+            X = step.transform(X)
+    return X
 
 
 class _Composite(NamedTuple):
@@ -214,19 +222,16 @@ class _Composite(NamedTuple):
 
 
 @singledispatch
-def _open(obj: Any) -> _Composite | None:
+def open_composite(obj: Any) -> _Composite | None:
     """Return how to reach into a composite; None for any other object."""
     return None
 
 
-@_open.register
+@open_composite.register
 def _(pipeline: Pipeline) -> _Composite:
     def transform(X: Any, y: Any) -> tuple[Any, Any]:
         """Return rows (n_rows, n_features) as the last step sees them, and targets."""
-        for _, step in pipeline.steps[:-1]:
-            if step is not None and step != "passthrough":
-                X = step.transform(X)
-        return X, y
+        return before_last_step(pipeline, X), y
 
     name, last = pipeline.steps[-1]
 
@@ -236,7 +241,7 @@ def _(pipeline: Pipeline) -> _Composite:
     return _Composite(last, transform, replace)
 
 
-@_open.register
+@open_composite.register
 def _(model: TransformedTargetRegressor) -> _Composite:
     def transform(X: Any, y: Any) -> tuple[Any, Any]:
         """Return rows, and targets (n_rows,) or (n_rows, n_outputs) in their scale."""
@@ -252,7 +257,7 @@ def _(model: TransformedTargetRegressor) -> _Composite:
     )
 
 
-@_open.register
+@open_composite.register
 def _(search: BaseSearchCV) -> _Composite:
     if _is_fitted(search) and not hasattr(search, "best_estimator_"):
         raise NotFittedError(
@@ -266,7 +271,7 @@ def _(search: BaseSearchCV) -> _Composite:
     )
 
 
-@_open.register
+@open_composite.register
 def _(frozen: FrozenEstimator) -> _Composite | None:
     if not hasattr(innermost(frozen.estimator), "adapt"):
         return None  # frozen for good: its `fit` does nothing

@@ -20,6 +20,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_meta.adaptation import adapt, innermost, keeps_fit_when_cloned
+from sklearn_meta.distributions import (
+    InnerDistributionMixin,
+    LogProbabilitiesMixin,
+    ask,
+)
 from sklearn_meta.tasks import is_task_sequence
 
 __all__ = ["AdaptedClassifier", "AdaptedRegressor"]
@@ -34,8 +39,6 @@ def _adapted_has(method: str) -> Any:
 
 class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
     """An estimator whose `fit` adapts a copy of another one."""
-
-    _doc_link_module = "sklearn_meta"
 
     _parameter_constraints: dict = {"meta_estimator": [HasMethods(["fit", "predict"])]}
 
@@ -130,7 +133,7 @@ class _AdaptedEstimator(MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
+class AdaptedClassifier(LogProbabilitiesMixin, ClassifierMixin, _AdaptedEstimator):
     """An ordinary classifier for one new task: ``fit`` means adapt.
 
     Tools that cross-validate or combine models clone an estimator and fit it on rows.
@@ -282,7 +285,7 @@ class AdaptedClassifier(ClassifierMixin, _AdaptedEstimator):
             self.classes_ = np.arange(len(self.codes))
 
 
-class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
+class AdaptedRegressor(InnerDistributionMixin, RegressorMixin, _AdaptedEstimator):
     """An ordinary regressor for one new task: ``fit`` means adapt.
 
     Tools that cross-validate or combine models clone an estimator and fit it on rows.
@@ -325,6 +328,9 @@ class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
     (20,)
     """
 
+    # a pipeline hands on what its last step requests
+    __metadata_request__predict = {"return_std": True}
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row.
 
@@ -350,30 +356,11 @@ class AdaptedRegressor(RegressorMixin, _AdaptedEstimator):
         adapted = self._adapted()
         return adapted.predict(X, return_std=True) if return_std else adapted.predict(X)
 
-    @available_if(_adapted_has("predict_quantiles"))
-    def predict_quantiles(
-        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95)
-    ) -> np.ndarray:
-        """Predict quantiles of each row's target.
+    def _inside(self) -> Any:
+        return getattr(self, "estimator_", self.meta_estimator)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of the task.
-        quantiles : array-like of shape (n_quantiles,), default=(0.05, 0.5, 0.95)
-            Levels, each in (0, 1).
-
-        Returns
-        -------
-        values : ndarray of shape (n_samples, n_quantiles)
-            The quantiles, in the unit of the target.
-
-        Raises
-        ------
-        NotFittedError
-            If ``fit`` was not called.
-        """
-        return self._adapted().predict_quantiles(X, quantiles)
+    def _ask(self, method: str, X: Any, *args: Any, **params: Any) -> Any:
+        return ask(self._adapted(), method, X, *args, **params)
 
     def _check_kind(self) -> None:
         """Raise if the meta estimator is no regressor."""

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from types import FrameType
 
 from sklearn.exceptions import NotFittedError
 
@@ -103,3 +104,15 @@ def warn_user(message: str, category: type[Warning]) -> None:
             break
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def is_called_from(modules: tuple[str, ...]) -> bool:
+    """Return whether code of some modules, or of their parts, is waiting for this."""
+    parts = tuple(f"{module}." for module in modules)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name in modules or name.startswith(parts):
+            return True
+        frame = frame.f_back
+    return False

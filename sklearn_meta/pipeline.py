@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sklearn import config_context
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline, _name_estimators
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import has_fit_parameter
 
-from sklearn_meta.adaptation import adapt, adapt_tasks, innermost
+from sklearn_meta.adaptation import adapt, adapt_tasks, before_last_step, innermost
+from sklearn_meta.distributions import InnerDistributionMixin, ask
 from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.tasks import as_task_collection, flatten_tasks, is_task_sequence
 
@@ -19,13 +22,14 @@ def _innermost_has(method: str) -> Callable:
     return lambda self: hasattr(innermost(self), method)
 
 
-class MetaPipeline(Pipeline):
+class MetaPipeline(InnerDistributionMixin, Pipeline):
     """A Pipeline whose last step learns across tasks.
 
     It is scikit-learn's ``Pipeline``, and adds that ``fit`` and ``score`` take a
-    collection of tasks, and that it has ``adapt``. The transformers are fitted on the
-    rows of all training tasks and never on those of a new task. With flat rows a stock
-    ``Pipeline`` does as well, see Notes.
+    collection of tasks, that it has ``adapt``, and ``predict_quantiles``,
+    ``log_density`` and ``sample_y`` where its last step has them. The transformers are
+    fitted on the rows of all training tasks and never on those of a new task. With flat
+    rows a stock ``Pipeline`` does as well, see Notes.
 
     Parameters
     ----------
@@ -90,12 +94,18 @@ class MetaPipeline(Pipeline):
         -------
         self : object
             Fitted.
+
+        Raises
+        ------
+        TypeError
+            If there are tasks, and no step that learns across tasks.
         """
         X, y, tasks = _flat_rows(X, y, tasks)
         if tasks is None:
             return super().fit(X, y, **params)
         # the last step's class asks for `tasks`, at any depth: routing brings it there
         with config_context(enable_metadata_routing=True):
+            self._check_learns_across_tasks()
             return super().fit(X, y, tasks=tasks, **params)
 
     @available_if(_innermost_has("adapt"))
@@ -190,6 +200,29 @@ class MetaPipeline(Pipeline):
             return few_shot_score(self, X, y, tasks)
         with config_context(enable_metadata_routing=True):
             return super().score(X, y, tasks=tasks, **params)
+
+    def _inside(self) -> Any:
+        return self.steps[-1][1]
+
+    def _ask(self, method: str, X: Any, *args: Any, **params: Any) -> Any:
+        rows = before_last_step(self, X)
+        return ask(self._inside(), method, rows, *args, **params)
+
+    def _check_learns_across_tasks(self) -> None:
+        """Raise where no step has a use for the tasks; metadata routing is on."""
+        last = innermost(self)
+        # a last step that takes them and did not ask is told so by scikit-learn
+        takes_tasks = hasattr(last, "fit") and has_fit_parameter(last, "tasks")
+        if takes_tasks or self.get_metadata_routing().consumes("fit", ["tasks"]):
+            return
+        remedy = "add one"
+        if hasattr(last, "predict"):
+            pooled = "PooledClassifier" if is_classifier(last) else "PooledRegressor"
+            remedy = f"use {pooled}({last!r}), or put a MetaEmbedding before it"
+        raise TypeError(
+            f"Expected a last step that learns across tasks, got {last!r}, whose fit "
+            f"has no use for tasks: {remedy}. Without tasks, fit(X, y) takes one table."
+        )
 
 
 def make_meta_pipeline(

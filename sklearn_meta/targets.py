@@ -5,7 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["LocalClasses", "NumericScale", "one_hot", "shared_labels"]
+__all__ = [
+    "LocalClasses",
+    "NumericScale",
+    "log_probabilities",
+    "one_hot",
+    "shared_labels",
+]
 
 # numbers that are counted for every key, at most
 MOST_GAPS = 4
@@ -105,6 +111,12 @@ def _number_distinct(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def one_hot(positions: np.ndarray, n_classes: int) -> np.ndarray:
     """Return indicator rows of shape (n_rows, n_classes)."""
     return np.eye(n_classes)[positions]
+
+
+def log_probabilities(proba: np.ndarray) -> np.ndarray:
+    """Return logarithms, of the shape of the probabilities; that of 0 is -inf."""
+    with np.errstate(divide="ignore"):
+        return np.log(proba)
 
 
 def shared_labels(y: np.ndarray, codes: np.ndarray) -> bool:

@@ -25,6 +25,11 @@ from sklearn.utils.validation import (
 )
 
 from sklearn_meta.adaptation import adapt_tasks, innermost
+from sklearn_meta.distributions import (
+    InnerDistributionMixin,
+    LogProbabilitiesMixin,
+    ask,
+)
 from sklearn_meta.tasks import group_rows, is_task_sequence, separate_ids
 
 __all__ = ["TaskColumnClassifier", "TaskColumnRegressor"]
@@ -32,8 +37,6 @@ __all__ = ["TaskColumnClassifier", "TaskColumnRegressor"]
 
 class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
     """An estimator that learns across the tasks of its rows and adapts to each."""
-
-    _doc_link_module = "sklearn_meta"
 
     _parameter_constraints: dict = {
         "meta_estimator": [HasMethods(["fit", "predict"])],
@@ -95,7 +98,7 @@ class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
             self.classes_ = self.estimator_.classes_
         return self
 
-    def _ask(self, method: str, X: Any, **params: Any) -> Any:
+    def _ask(self, method: str, X: Any, *args: Any, **params: Any) -> Any:
         """Call a method of the adapted estimator on rows of known tasks."""
         check_is_fitted(self)
         rows, ids = self._separate(X, reset=False)
@@ -108,7 +111,7 @@ class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
                 "rows of each held-out task in the training fold; where each row must "
                 "be held out once, with StratifiedKFold().split(X, ids) as cv."
             )
-        return getattr(self.estimator_, method)(rows, tasks=ids, **params)
+        return ask(self.estimator_, method, rows, *args, tasks=ids, **params)
 
     def _separate(self, X: Any, reset: bool) -> tuple[Any, np.ndarray]:
         """Check the columns of X and take the ids out of it."""
@@ -143,7 +146,9 @@ class _TaskColumnEstimator(MetaEstimatorMixin, BaseEstimator):
         return hasattr(self, "estimator_")
 
 
-class TaskColumnClassifier(ClassifierMixin, _TaskColumnEstimator):
+class TaskColumnClassifier(
+    LogProbabilitiesMixin, ClassifierMixin, _TaskColumnEstimator
+):
     """A classifier over all tasks that finds the task of a row in a column of X.
 
     Scorers of scikit-learn, ``cross_val_predict``, ``CalibratedClassifierCV``,
@@ -256,7 +261,7 @@ class TaskColumnClassifier(ClassifierMixin, _TaskColumnEstimator):
         return self._ask("predict_proba", X)
 
 
-class TaskColumnRegressor(RegressorMixin, _TaskColumnEstimator):
+class TaskColumnRegressor(InnerDistributionMixin, RegressorMixin, _TaskColumnEstimator):
     """A regressor over all tasks that finds the task of a row in a column of X.
 
     Scorers of scikit-learn, ``cross_val_predict``, ``StackingRegressor`` and
@@ -312,6 +317,9 @@ class TaskColumnRegressor(RegressorMixin, _TaskColumnEstimator):
 
     _kind = (is_regressor, "TaskColumnClassifier")
 
+    # a pipeline hands on what its last step requests
+    __metadata_request__predict = {"return_std": True}
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row.
 
@@ -337,3 +345,6 @@ class TaskColumnRegressor(RegressorMixin, _TaskColumnEstimator):
             If a task had no rows in ``fit``.
         """
         return self._ask("predict", X, **({"return_std": True} if return_std else {}))
+
+    def _inside(self) -> Any:
+        return getattr(self, "estimator_", self.meta_estimator)

@@ -12,13 +12,16 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from small_estimators import regression_tasks
 from torch import nn
 
 from sklearn_meta import Checkpoint, MAMLRegressor, ProtoNetClassifier
 from sklearn_meta.base._fingerprint import describe, describe_fit
-from sklearn_meta.tasks import TaskRows
+from sklearn_meta.metrics import few_shot_scorer
+from sklearn_meta.tasks import TaskCollection, TaskRows
 from sklearn_meta.training import CheckpointFile
 from sklearn_meta.training._checkpoint import _read, _sealed
 
@@ -49,7 +52,7 @@ def regressor(**params):
 class InterruptAt:
     """Press Ctrl-C after some epochs."""
 
-    def __init__(self, epoch):
+    def __init__(self, epoch=2):
         self.epoch = epoch
 
     def initialize(self):
@@ -320,3 +323,23 @@ def test_description_tells_weights_and_states_apart():
         assert describe(one) == describe(one) != describe(other)
     assert describe(np.float64(0.5)) == describe(0.5)
     assert describe({"a": (1, None)}) == "{'a': [1, None]}"
+
+
+def test_search_when_interrupted_ends_and_scores_no_half_trained_model():
+    """A candidate that was cut short would be compared with whole ones."""
+    search = GridSearchCV(
+        regressor(callbacks=[InterruptAt()]),
+        {"inner_lr": [0.01, 0.1]},
+        cv=2,
+        scoring=few_shot_scorer("r2", n_shots=3),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(regression_tasks(12))
+
+
+def test_fit_in_a_pipeline_when_interrupted_keeps_what_was_learned():
+    """A pipeline fits one model: the user stops it when it is good enough."""
+    pipeline = make_pipeline(StandardScaler(), regressor(callbacks=[InterruptAt(2)]))
+    X, y, ids = TaskCollection(TASKS).to_flat()
+    with pytest.warns(UserWarning, match="The fit was interrupted after"):
+        pipeline.fit(X, y, mamlregressor__tasks=ids)

@@ -89,6 +89,9 @@ def test_local_labels_when_tasks_of_many_ways_are_adapted_at_once_keep_apart(loc
     # the last letter of a label is its task's
     foreign = np.array([[c[-1] != label[-1] for c in many.classes_] for label in y])
     assert foreign.any() and (proba[foreign] == 0).all()
+    log_proba = many.predict_log_proba(X, tasks=ids)
+    np.testing.assert_allclose(np.exp(log_proba), proba)
+    assert (log_proba[foreign] == -np.inf).all()
 
 
 def test_shared_labels_when_a_class_is_missing_keep_its_probability(shared):

@@ -19,6 +19,7 @@ LAYERS = {
     "datasets": 1,
     "adaptation": 1,
     "whitening": 1,
+    "distributions": 2,
     "held_out": 2,
     "shifts": 1,
     "metrics": 2,
@@ -47,6 +48,7 @@ FORBIDDEN = {
     "mixing": {"torch", "skorch"},
     "shifts": {"torch", "skorch"},
     "adaptation": {"torch", "skorch"},
+    "distributions": {"torch", "skorch"},
     "functional": {"numpy", "scipy", "sklearn", "skorch"},
     "learners": {"numpy", "scipy", "sklearn", "skorch"},
 }

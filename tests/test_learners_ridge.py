@@ -8,6 +8,7 @@ from torch import nn
 
 from sklearn_meta.functional import bounded_std
 from sklearn_meta.learners import RidgeLearner
+from sklearn_meta.learners.ridge import _SPEED
 
 N_SUPPORT, N_FEATURES = 5, 3
 
@@ -36,7 +37,7 @@ def test_regression_is_that_of_a_linear_gaussian_process(episode):
     # ridge regression with its uncertainty is a GP with a linear kernel
     X, Y, mask, Q = episode
     learner = linear()
-    noise = bounded_std(learner.raw_noise, learner.std_floor).item()
+    noise = bounded_std(_SPEED * learner.raw_noise, learner.std_floor).item()
     penalty = 1 + 1e-3  # the prior variance of the weights is the noise's over it
     scale = (noise**2 / penalty / N_FEATURES) ** 0.5
     kernel = DotProduct(sigma_0=N_FEATURES**0.5, sigma_0_bounds="fixed") * scale**2

@@ -8,13 +8,18 @@ import sklearn
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 from toy_estimators import CentroidClassifier, ShiftRegressor
 
-from sklearn_meta import ModelBasedMetaRegressor, adapt
+from sklearn_meta import (
+    MetaEmbedding,
+    ModelBasedMetaRegressor,
+    RidgeHeadRegressor,
+    adapt,
+)
 from sklearn_meta.exceptions import FewTasksWarning
 from sklearn_meta.metrics import few_shot_score
 from sklearn_meta.pipeline import MetaPipeline, make_meta_pipeline
@@ -69,8 +74,23 @@ def test_methods_when_a_task_has_no_rows_then_warn(method, lines):
 
 def test_fit_when_last_step_takes_no_tasks_then_raises(lines):
     # Dropping the ids would fit another model than the one asked for.
-    with pytest.raises(TypeError, match="tasks"):
+    with pytest.raises(
+        TypeError, match=r"LinearRegression\(\), .* use PooledRegressor"
+    ):
         make_meta_pipeline(StandardScaler(), LinearRegression()).fit(lines)
+    with pytest.raises(TypeError, match=r"use PooledClassifier.* a MetaEmbedding"):
+        make_meta_pipeline(LogisticRegression()).fit(lines)
+    with pytest.raises(TypeError, match=r"got StandardScaler\(\), .*: add one"):
+        make_meta_pipeline(StandardScaler()).fit(lines)
+    with pytest.raises(TypeError, match="got 'passthrough'"):
+        make_meta_pipeline(StandardScaler(), "passthrough").fit(lines)
+
+
+def test_fit_when_an_ordinary_step_follows_an_embedding_then_works(lines):
+    # A transformer has use for the tasks: no reason to complain of the last step.
+    embedding = MetaEmbedding(RidgeHeadRegressor(max_iter=2), random_state=0)
+    model = make_meta_pipeline(embedding, LinearRegression()).fit(lines)
+    assert np.isfinite(model.predict(lines[0].X)).all()
 
 
 def test_fit_when_two_tasks_have_one_name_then_raises(lines):

@@ -11,6 +11,7 @@ from sklearn_meta.targets import (
     NumericScale,
     _number_distinct,
     check_known_labels,
+    log_probabilities,
     one_hot,
     shared_labels,
 )
@@ -111,6 +112,12 @@ def test_shared_labels_when_some_task_has_all_is_true(labels, answer):
 def test_one_hot_marks_the_class():
     """Rows sum to one."""
     assert one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_log_probabilities_when_one_is_zero_then_is_minus_infinity():
+    """A class of another task has probability 0, which is no reason to warn."""
+    found = log_probabilities(np.array([[0.0, 1.0], [0.5, 0.5]]))
+    assert found.tolist() == [[-np.inf, 0.0], [np.log(0.5)] * 2]
 
 
 def test_known_labels_are_positions_in_the_classes():

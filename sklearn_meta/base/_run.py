@@ -7,13 +7,26 @@ import torch
 from sklearn.utils import check_random_state
 
 from sklearn_meta.base._fingerprint import describe_fit
-from sklearn_meta.exceptions import warn_user
+from sklearn_meta.exceptions import is_called_from, warn_user
 from sklearn_meta.tasks import TaskRows
 from sklearn_meta.training import (
     CheckpointFile,
     Processes,
     TrainingRecord,
     resolve_device,
+)
+
+# of scikit-learn: they fit many models, and take each for one that was fitted whole
+FITTERS_OF_MANY = tuple(
+    f"sklearn.{part}"
+    for part in (
+        "calibration",
+        "ensemble",
+        "feature_selection",
+        "model_selection",
+        "multiclass",
+        "multioutput",
+    )
 )
 
 
@@ -42,7 +55,7 @@ class Run(NamedTuple):
 
     def _interrupt(self, record: TrainingRecord, max_iter: int) -> None:
         """Warn of an interruption; where the fit is a part, leave it to the whole."""
-        if self.is_part:
+        if self.is_part or is_one_of_many():
             raise KeyboardInterrupt
         no_scores = record.validation_scores is None
         kept = "last weights" if no_scores else "best weights until then"
@@ -56,6 +69,11 @@ class Run(NamedTuple):
                 f"checkpoint {str(self.checkpoint.path)!r}."
             )
         warn_user(message, UserWarning)
+
+
+def is_one_of_many() -> bool:
+    """Return whether a tool of scikit-learn fits models of which this is one."""
+    return is_called_from(FITTERS_OF_MANY)
 
 
 def open_run(

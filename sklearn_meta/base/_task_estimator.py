@@ -35,9 +35,8 @@ class BaseTaskEstimator(BaseEstimator, ABC):
     __metadata_request__fit = {"tasks": True}
     __metadata_request__predict = {"tasks": True}
     __metadata_request__predict_proba = {"tasks": True}
+    __metadata_request__predict_log_proba = {"tasks": True}
     __metadata_request__score = {"tasks": True}
-
-    _doc_link_module = "sklearn_meta"
 
     # ------------------------------------------------------------ to be filled in
 

@@ -18,6 +18,7 @@ from sklearn_meta.pooling import PooledModel, fit_pooled
 from sklearn_meta.targets import (
     LocalClasses,
     check_known_labels,
+    log_probabilities,
     one_hot,
     shared_labels,
 )
@@ -104,6 +105,31 @@ class TaskClassifierMixin(ClassifierMixin):
             If a task id is not among those adapted to.
         """
         return self._class_proba(*self._check_query(X, tasks))
+
+    def predict_log_proba(self, X: Any, tasks: Any = None) -> np.ndarray:
+        """Predict the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of the adapted task, or of several with ``tasks``.
+        tasks : array-like of shape (n_samples,), default=None
+            Task id of each row, after ``adapt_tasks``.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            In nats, in the order of ``classes_``; minus infinity for a class that is
+            not one of the row's task.
+
+        Raises
+        ------
+        NotAdaptedError
+            If the model was fitted on tasks and is not adapted to one.
+        ValueError
+            If a task id is not among those adapted to.
+        """
+        return log_probabilities(self.predict_proba(X, tasks))
 
     def score(
         self, X: Any, y: Any = None, sample_weight: Any = None, tasks: Any = None

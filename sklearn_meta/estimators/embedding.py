@@ -145,8 +145,6 @@ class MetaEmbedding(TransformerMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    _doc_link_module = "sklearn_meta"
-
     def __init__(self, estimator=None, *, passthrough=True, random_state=None):
         self.estimator = estimator
         self.passthrough = passthrough

@@ -25,6 +25,9 @@ class TaskRegressorMixin(RegressorMixin):
     A subclass predicts in ``_mean_and_std(X, codes)``, in the unit of the target.
     """
 
+    # pipelines hand on what their last step requests: its uncertainty too
+    __metadata_request__predict = {"tasks": True, "return_std": True}
+
     _numeric_target = True
 
     def predict(self, X: Any, return_std: bool = False, tasks: Any = None) -> Any:

@@ -49,7 +49,7 @@ class RidgeHeadRegressor(MetaRegressorMixin, RidgeEstimator):
         Episodes in an outer step.
     max_iter : int, default=600
         Outer steps.
-    lr : float, default=0.003
+    lr : float, default=0.01
         Largest learning rate of the outer loop.
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
         "one_cycle" rises over the first tenth of the steps and falls to zero along a
@@ -173,7 +173,7 @@ class RidgeHeadRegressor(MetaRegressorMixin, RidgeEstimator):
         n_queries=16,
         meta_batch_size=24,
         max_iter=600,
-        lr=0.003,
+        lr=0.01,
         lr_schedule="one_cycle",
         optimizer=None,
         optimizer_params=None,

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn_meta.averaging import drop_negligible
 from sklearn_meta.base import BaseTaskEstimator, SupportLimit
 from sklearn_meta.base._parameters import COMMON_CONSTRAINTS
+from sklearn_meta.base._run import is_one_of_many
 from sklearn_meta.base._state import unchanged_on_error
 from sklearn_meta.estimators.kernel_teams import adapt_members
 from sklearn_meta.estimators.mixture_members import check_members
@@ -220,6 +221,8 @@ class BaseMetaStacking(_BaseComposition, BaseTaskEstimator):
         """Forget members that an interruption left unfitted, and say so."""
         if len(done) == len(self.names_):
             return
+        if is_one_of_many():
+            raise KeyboardInterrupt
         message = (
             f"The fit was interrupted; the mixture is of the members that were done, "
             f"{len(done)} of {len(self.names_)}: {', '.join(map(repr, done))}."

@@ -27,7 +27,7 @@ from sklearn_meta.learners.parts import embedding_width
 _LIKELIHOODS = ("gaussian", "categorical")
 # a penalty of nothing would let a single row own the weights
 _PENALTY_FLOOR = 1e-3
-# penalty and scale must go further than weights do in as many steps of one size
+# penalty, scale and noise must go further than weights do in as many steps of one size
 _SPEED = 10.0
 # ridge outputs of one-hot classes are below 1, logits are not
 _INITIAL_SCALE = 5.0
@@ -112,7 +112,7 @@ class RidgeLearner(Learner):
         self.log_penalty_slope = nn.Parameter(torch.tensor(0.0))
         self.log_constant = nn.Parameter(torch.tensor(0.0))
         if likelihood == "gaussian":
-            raw = unbounded_std(1.0, std_floor)
+            raw = unbounded_std(1.0, std_floor) / _SPEED
             self.raw_noise = nn.Parameter(torch.tensor(raw))
         else:
             self.log_scale = nn.Parameter(torch.tensor(0.0))
@@ -181,7 +181,7 @@ class RidgeLearner(Learner):
         fit = RidgeFit(
             state["weights"], state["penalty"], state["factor"], state.get("rows")
         )
-        noise = bounded_std(self.raw_noise, self.std_floor)
+        noise = bounded_std(_SPEED * self.raw_noise, self.std_floor)
         return Gaussian(mean, noise * (1 + ridge_leverage(fit, rows)).sqrt())
 
     def describe_rows(self, X: Tensor) -> Tensor:

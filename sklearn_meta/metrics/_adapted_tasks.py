@@ -12,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples
 
 from sklearn_meta.adaptation import adapt, adapt_tasks, innermost
+from sklearn_meta.targets import log_probabilities
 from sklearn_meta.tasks import TaskCollection
 
 
@@ -161,8 +162,7 @@ class _TaskView:
     @available_if(_adapted_has("predict_proba"))
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Predict the logarithms of the probabilities, of that shape."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+        return log_probabilities(self.predict_proba(X))
 
     @available_if(_adapted_has("decision_function"))
     def decision_function(self, X: Any) -> np.ndarray:
