@@ -13,6 +13,7 @@ folder of its unpacked source (`pip download --no-deps --no-binary :all:
 learn2learn==0.2.0`), of which only the Python files are used.
 """
 
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,7 +26,7 @@ import speed_peers as peers
 import speed_stacked as stacked
 import speed_tables as tables
 import torch
-from speed_framework import framework_rows
+from speed_framework import framework_rows, measure
 from speed_serving import serving_columns, serving_rows
 from speed_timing import in_turns
 from speed_workloads import WORKLOADS, Fit, build_model, draw_tasks
@@ -100,11 +101,15 @@ def main():
     parser.add_argument("--only", nargs="+", default=list(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=600, help="outer steps of fit")
+    parser.add_argument("--framework", action="store_true", help="no more than that")
     parser.add_argument("--memory", type=int, help="measure a meta-batch, and no more")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.memory:
         tables.memory(args.memory, args.seed)
+        return
+    if args.framework:
+        print(json.dumps(list(measure(args))))
         return
     if args.quick:
         args.rounds, args.steps = 2, 25
