@@ -53,7 +53,14 @@ def throwing_dice(net, X):
     return plain(net, X) if random.random() < 0 else net.last(net.drop(net.norm(X)))
 
 
+def in_place(X):
+    """Put rows through an activation without a look at what it returns."""
+    F.relu(X, inplace=True)
+    return X
+
+
 FUNCTIONS = {
+    "nothing returned": in_place,
     "relu": F.relu,
     "torch.relu": torch.relu,
     "relu in place": lambda X: F.relu(X, inplace=True),

@@ -113,14 +113,22 @@ class _Rows(Tensor):
         if not isinstance(rows, _Rows):
             raise _UnknownError
         kwargs = kwargs or {}
+        after = rows._through(function, *options, **kwargs)
+        if not kwargs.get("inplace"):
+            return after
+        rows.layers = after.layers  # whoever holds the rows sees what became of them
+        return rows
+
+    def _through(self, function: Callable, *options: Any, **kwargs: Any) -> "_Rows":
+        """Return the rows after a function of torch, if it is that of a layer."""
         if function in ACTIVATIONS:
-            return rows._after("", ACTIVATIONS[function](*options, **kwargs))
+            return self._after("", ACTIVATIONS[function](*options, **kwargs))
         if function is F.linear:
-            return rows._through_linear(*options, **kwargs)
+            return self._through_linear(*options, **kwargs)
         if function is F.layer_norm:
-            return rows._through_layer_norm(*options, **kwargs)
+            return self._through_layer_norm(*options, **kwargs)
         if function is F.dropout:
-            return rows._through_dropout(*options, **kwargs)
+            return self._through_dropout(*options, **kwargs)
         raise _UnknownError
 
     def _after(self, name: str, layer: nn.Module) -> "_Rows":
